@@ -1,0 +1,68 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"net"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sealkeep/sealkeep/internal/fault"
+)
+
+// Fault gives an error of this package its kind. Errors that already are faults, and nil, come back as they are. The
+// server's own words stay in the cause and never reach a client.
+func Fault(err error) error {
+	var known *fault.Error
+	var refused *pgconn.PgError
+	var network net.Error
+	switch {
+	case err == nil || errors.As(err, &known):
+		return err
+	case errors.Is(err, pgx.ErrNoRows):
+		return fault.Wrap(fault.NotFound, err, "")
+	case errors.Is(err, ErrOutcomeUnknown), errors.Is(err, ErrStreamMoved),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fault.Wrap(fault.Unavailable, err, "")
+	case errors.As(err, &refused):
+		return fault.Wrap(kindOfState(refused.Code), err, "")
+	case errors.As(err, &network), isConnectError(err), pgconn.SafeToRetry(err):
+		return fault.Wrap(fault.Unavailable, err, "")
+	default:
+		// What the driver couldn't classify is most often a connection that ended under it; a bug would be loud in the log
+		// either way. Both fail closed.
+		return fault.Wrap(fault.Unavailable, err, "")
+	}
+}
+
+func isConnectError(err error) bool {
+	var connect *pgconn.ConnectError
+	return errors.As(err, &connect)
+}
+
+// kindOfState maps an SQLSTATE (PostgreSQL documentation, appendix A) to a kind.
+func kindOfState(state string) fault.Kind {
+	switch state {
+	case "23505": // unique_violation
+		return fault.Conflict
+	case "55P03", "57014", "40001", "40P01", "25006", "53300", "53400":
+		// lock_not_available, query_canceled, serialization_failure, deadlock_detected, read_only_sql_transaction,
+		// too_many_connections, configuration_limit_exceeded
+		return fault.Unavailable
+	}
+	switch state[:min(2, len(state))] {
+	case "08", "57", "58", "53": // connection, operator intervention, system, resources
+		return fault.Unavailable
+	}
+	return fault.Internal
+}
+
+// IsUniqueViolation tells that a row with that key exists already.
+func IsUniqueViolation(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && refused.Code == "23505"
+}
+
+// IsNotFound tells that a query for one row found none.
+func IsNotFound(err error) bool { return errors.Is(err, pgx.ErrNoRows) }

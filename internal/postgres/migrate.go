@@ -1,0 +1,130 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/sealkeep/sealkeep/migrations"
+)
+
+const versionTable = "vault.schema_version"
+
+// MigrationStatus tells of one migration whether it has been applied.
+type MigrationStatus struct {
+	Version   int64
+	File      string
+	Applied   bool
+	AppliedAt time.Time // zero while not applied
+}
+
+// Migrate brings the schema to the newest version. It needs a role with CREATEROLE that owns the database; runners that
+// start together wait for one another and apply each migration once.
+func Migrate(ctx context.Context, connString string) error {
+	return withMigrations(ctx, connString, func(provider *goose.Provider) error {
+		if _, err := provider.Up(ctx); err != nil {
+			return fmt.Errorf("migrating the schema: %w", err)
+		}
+		return nil
+	})
+}
+
+// MigrationStatuses lists all migrations that this binary knows, in order.
+func MigrationStatuses(ctx context.Context, connString string) ([]MigrationStatus, error) {
+	var statuses []MigrationStatus
+	err := withMigrations(ctx, connString, func(provider *goose.Provider) error {
+		known, err := provider.Status(ctx)
+		if err != nil {
+			return fmt.Errorf("reading the schema's version: %w", err)
+		}
+		for _, m := range known {
+			statuses = append(statuses, MigrationStatus{
+				Version: m.Source.Version, File: m.Source.Path,
+				Applied: m.State == goose.StateApplied, AppliedAt: m.AppliedAt,
+			})
+		}
+		return nil
+	})
+	return statuses, err
+}
+
+func withMigrations(ctx context.Context, connString string, use func(*goose.Provider) error) error {
+	cfg, err := pgx.ParseConfig(connString)
+	if err != nil {
+		return errors.New("the database's connection string can't be parsed: see VAULT_DATABASE_URL and VAULT_PG_*")
+	}
+	cfg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	sqlDB := stdlib.OpenDB(*cfg)
+	defer sqlDB.Close() //nolint:errcheck // nothing is pending on it
+
+	// The library's own table lives in the schema too, so that must be there first. Two runners may race to make it.
+	if _, err := sqlDB.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS vault"); err != nil {
+		var refused *pgconn.PgError
+		if !errors.As(err, &refused) || (refused.Code != "23505" && refused.Code != "42P06") {
+			return fmt.Errorf("making the schema: %w", err)
+		}
+	}
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return fmt.Errorf("preparing the migration lock: %w", err)
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, sqlDB, migrations.Files,
+		goose.WithSessionLocker(locker), goose.WithTableName(versionTable), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return fmt.Errorf("reading the migrations: %w", err)
+	}
+	return use(provider)
+}
+
+// LatestSchema is the newest schema version that this binary knows.
+func LatestSchema() (int64, error) {
+	entries, err := migrations.Files.ReadDir(".")
+	if err != nil {
+		return 0, fmt.Errorf("reading the migrations: %w", err)
+	}
+	var latest int64
+	for _, entry := range entries {
+		version, err := goose.NumericComponent(entry.Name())
+		if err != nil {
+			return 0, fmt.Errorf("migration %s has no number: %w", entry.Name(), err)
+		}
+		latest = max(latest, version)
+	}
+	return latest, nil
+}
+
+// CheckSchema refuses a database whose schema is not the one that this binary was built for, in one sentence that says
+// what to do.
+func (d *DB) CheckSchema(ctx context.Context) error {
+	want, err := LatestSchema()
+	if err != nil {
+		return err
+	}
+	var have int64
+	err = d.pool.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM "+versionTable).Scan(&have)
+	var refused *pgconn.PgError
+	switch {
+	case errors.As(err, &refused) && (refused.Code == "42P01" || refused.Code == "3F000"):
+		have = 0
+	case errors.As(err, &refused) && refused.Code == "42501":
+		return errors.New("this login may not use schema vault: grant it its group role (see `sealkeep migrate roles --print`)")
+	case err != nil:
+		return fmt.Errorf("reading the schema's version: %w", err)
+	}
+	switch {
+	case have == 0:
+		return errors.New("the database has no vault schema: run `sealkeep migrate up`")
+	case have < want:
+		return fmt.Errorf("the database's schema is at version %d and this binary needs %d: run `sealkeep migrate up`", have, want)
+	case have > want:
+		return fmt.Errorf("the database's schema is at version %d, newer than the %d this binary knows: run the newer release", have, want)
+	}
+	return nil
+}

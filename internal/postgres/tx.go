@@ -1,0 +1,88 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/sealkeep/sealkeep/internal/postgres/db"
+)
+
+// Tx is one transaction on one pooled connection. It belongs to one goroutine and must end in Commit or Rollback.
+type Tx struct {
+	*db.Queries
+
+	db   *DB
+	conn *pgxpool.Conn
+	tx   pgx.Tx
+}
+
+// Begin starts a transaction. ctx bounds waiting for a connection and the BEGIN, not the transaction.
+func (d *DB) Begin(ctx context.Context) (*Tx, error) {
+	conn, err := d.pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("no connection to the database: %w", err)
+	}
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		conn.Release()
+		return nil, fmt.Errorf("begin: %w", err)
+	}
+	return &Tx{Queries: db.New(tx), db: d, conn: conn, tx: tx}, nil
+}
+
+// Commit commits and says what became of it. The commit is not cancelled when ctx is: it runs to its answer, or until the
+// connection stays silent past the limit. The error of an Unknown outcome wraps ErrOutcomeUnknown.
+func (t *Tx) Commit(ctx context.Context) (Outcome, error) {
+	defer t.conn.Release()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.db.silence)
+	defer cancel()
+
+	session := t.conn.Conn().PgConn()
+	err := t.tx.Commit(ctx)
+	outcome := judge(session, err)
+	if errors.Is(err, pgx.ErrTxCommitRollback) {
+		outcome = RolledBack
+	}
+	switch outcome {
+	case Committed:
+		return Committed, nil
+	case RolledBack:
+		return RolledBack, fmt.Errorf("commit: %w", err)
+	default:
+		// The session may carry the mark of a cut wait: it is not used again.
+		_ = t.conn.Conn().Close(ctx)
+		if err == nil {
+			return Unknown, fmt.Errorf("%w: the wait for a synchronous standby was cut short", ErrOutcomeUnknown)
+		}
+		return Unknown, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	}
+}
+
+// Rollback ends the transaction without effect. A connection on which even that fails is closed, which rolls back too.
+func (t *Tx) Rollback(ctx context.Context) {
+	defer t.conn.Release()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.db.silence)
+	defer cancel()
+	if err := t.tx.Rollback(ctx); err != nil {
+		_ = t.conn.Conn().Close(ctx)
+	}
+}
+
+// InTx runs fn in a transaction and commits it if fn returns nil. It is for housekeeping and the offline commands'
+// unaudited steps; changes of the vault's content go through the audit trail's own transactions.
+func (d *DB) InTx(ctx context.Context, fn func(*Tx) error) error {
+	tx, err := d.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := fn(tx); err != nil {
+		tx.Rollback(ctx)
+		return err
+	}
+	_, err = tx.Commit(ctx)
+	return err
+}
