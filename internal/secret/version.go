@@ -1,0 +1,82 @@
+package secret
+
+import (
+	"time"
+
+	"github.com/sealkeep/sealkeep/internal/fault"
+)
+
+// MaxValidVersions is the most versions of one secret that can be valid at the same time. verify opens every one
+// of them, so this bounds its work; a change that would make one more is refused until one has expired.
+const MaxValidVersions = 16
+
+// State is where a version is in its life.
+type State string
+
+const (
+	// Pending versions are stored and not yet in use.
+	Pending State = "pending"
+	// Current is the one version that a plain read gives.
+	Current State = "current"
+	// Superseded versions were current and live on for the grace period.
+	Superseded State = "superseded"
+	// Abandoned versions were pending and will not become current; they might be live at a target, so they stay.
+	Abandoned State = "abandoned"
+)
+
+// ParseState knows the four states; anything else is an error of kind Invalid.
+func ParseState(s string) (State, error) {
+	switch st := State(s); st {
+	case Pending, Current, Superseded, Abandoned:
+		return st, nil
+	}
+	return "", fault.New(fault.Invalid, "state must be pending, current, superseded or abandoned")
+}
+
+// Valid tells whether a version may be opened, and may match at verify: the current one always, a superseded one
+// while now is before expiresAt (I9), any other never. now is the database's clock, not this process's. The
+// instant expiresAt itself is already too late, and a superseded version without one is not valid (I4).
+func Valid(state State, expiresAt *time.Time, now time.Time) bool {
+	switch state {
+	case Current:
+		return true
+	case Superseded:
+		return expiresAt != nil && now.Before(*expiresAt)
+	case Pending, Abandoned:
+		return false
+	}
+	return false // not a state
+}
+
+// SupersededUntil gives the expires_at of a version that is superseded at now: now + grace, in UTC and whole
+// microseconds, which is what the database keeps, so that what was computed is what is read back. A grace of
+// zero or less ends it at once.
+func SupersededUntil(now time.Time, grace time.Duration) time.Time {
+	return instant(now.Add(max(grace, 0)))
+}
+
+// NextRotation gives when a secret that changed at now is due again: now + interval, in UTC and whole
+// microseconds. Without an interval (zero or less) nothing is ever due, and the result is the zero time.
+func NextRotation(now time.Time, interval time.Duration) time.Time {
+	if interval <= 0 {
+		return time.Time{}
+	}
+	return instant(now.Add(interval))
+}
+
+// instant cuts t to the database's resolution. Cutting down, not rounding, keeps every expiry at or before the
+// time that was asked for.
+func instant(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+// Seconds turns a count of seconds, as requests carry them, into a duration. Counts that a duration can't hold
+// (beyond about 292 years) give the longest or the most negative one, which Settings.Validate then refuses.
+func Seconds(n int64) time.Duration {
+	const most = int64(1<<63-1) / int64(time.Second)
+	switch {
+	case n > most:
+		return 1<<63 - 1
+	case n < -most:
+		return -1 << 63
+	}
+	return time.Duration(n) * time.Second
+}
