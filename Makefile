@@ -1,0 +1,61 @@
+# Everything is driven from here. It needs Go, git and make; what else a target needs, it fetches or names.
+
+TOOLS := $(CURDIR)/.tools
+
+# What the environment asks of the go command is kept, except -mod, which a workspace refuses.
+override GOFLAGS := $(filter-out -mod=%,$(GOFLAGS))
+export GOFLAGS
+
+# Empty in an archive without git's history, which then calls itself "dev".
+VERSION  = $(or $(shell git describe --always --dirty 2>/dev/null),dev)
+LDFLAGS  = -X github.com/sealkeep/sealkeep/internal/process.Version=$(VERSION)
+GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+
+.DEFAULT_GOAL := help
+.PHONY: dev test lint e2e build generate clean help test-pg18 pg tools
+
+dev: ## Start a whole vault with its own PostgreSQL (ARGS="--dir DIR" and the like are passed on)
+	@SEALKEEP_POSTGRES_BIN="$$(scripts/postgres.sh)" && export SEALKEEP_POSTGRES_BIN && \
+	mkdir -p bin && $(GO_BUILD) -o bin/sealkeep ./cmd/sealkeep && \
+	exec bin/sealkeep dev $(ARGS)
+
+test: ## Run the tests, with the race detector where a C compiler works (GOTESTFLAGS="-run X" and the like)
+	@scripts/test.sh . $(GOTESTFLAGS)
+	@scripts/test.sh test -short $(GOTESTFLAGS)
+
+e2e: ## Run the test module's long tests too: end to end, faults, load
+	@scripts/test.sh test $(GOTESTFLAGS)
+
+test-pg18: ## Run the tests on PostgreSQL 18
+	@SEALKEEP_POSTGRES_BIN="$$(scripts/postgres18.sh)" && export SEALKEEP_POSTGRES_BIN && \
+	$(MAKE) --no-print-directory test
+
+lint: tools ## Check style, import walls, generated code, go.mod files and scripts
+	@PATH="$(TOOLS):$$PATH" scripts/lint.sh
+
+generate: $(TOOLS)/sqlc ## Generate the code and the documents that are generated
+	@PATH="$(TOOLS):$$PATH" scripts/generate.sh
+
+build: ## Build every program of cmd/ into bin/, static
+	@mkdir -p bin && $(GO_BUILD) -o bin/ ./cmd/...
+
+pg: ## Find a PostgreSQL server, or fetch one into .tools/pg, and say which
+	@bin="$$(scripts/postgres.sh)" && echo "$$bin" && "$$bin/postgres" --version
+
+clean: ## Remove bin/ and .tools/ (the data of `make dev` stays)
+	@rm -rf bin .tools
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+tools: $(TOOLS)/golangci-lint $(TOOLS)/sqlc $(TOOLS)/gofumpt
+
+# The tools are a module of their own, so that they add nothing to what the product depends on. They are built again
+# when their versions change.
+$(TOOLS)/golangci-lint: TOOL = github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+$(TOOLS)/sqlc:          TOOL = github.com/sqlc-dev/sqlc/cmd/sqlc
+$(TOOLS)/gofumpt:       TOOL = mvdan.cc/gofumpt
+
+$(TOOLS)/golangci-lint $(TOOLS)/sqlc $(TOOLS)/gofumpt: tools/go.mod tools/go.sum
+	@echo "building $(notdir $@) (once)"
+	@mkdir -p $(TOOLS) && cd tools && GOWORK=off CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $@ $(TOOL) && touch $@
