@@ -1,0 +1,125 @@
+// Package integrity holds the keys that say what in the database is genuine.
+//
+// There is a random root for each purpose, wrapped by the KMS. From it the keys in use are derived: one for each audit
+// stream, and the seed of the transparency log's signing key.
+//
+// Invariants:
+//   - I6: whoever has only the database can make no MAC: roots are stored wrapped, in encryption contexts that no DEK
+//     has, and name their vault, their purpose and their own id, so that none serves in another's place.
+//   - I10: every audit stream has a key of its own; a record MACed for one stream verifies in no other.
+//   - I4: a keyring opens whole or not at all.
+//   - I1: roots and derived keys never leave this package; they are zeroed on Close and Release.
+package integrity
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"fmt"
+	"io"
+
+	"github.com/google/uuid"
+
+	"github.com/sealkeep/sealkeep/internal/kms"
+	"github.com/sealkeep/sealkeep/internal/sensitive"
+)
+
+// Purpose is what a root is for. The names are stored and are part of encryption contexts.
+type Purpose string
+
+// The purposes.
+const (
+	PurposeRow         Purpose = "row"         // MACs of rows and of the set of grants
+	PurposeAudit       Purpose = "audit"       // MACs of audit streams
+	PurposeIdempotency Purpose = "idempotency" // MACs of requests that may be repeated
+	PurposeCheckpoint  Purpose = "checkpoint"  // the signing key of the transparency log
+)
+
+// Purposes returns every purpose, in a fixed order.
+func Purposes() []Purpose {
+	return []Purpose{PurposeRow, PurposeAudit, PurposeIdempotency, PurposeCheckpoint}
+}
+
+// Keeper generates and unwraps data keys; a KMS or a stand-in for one.
+type Keeper interface {
+	// GenerateDataKey returns a fresh 256-bit key, also wrapped and bound to the encryption context.
+	GenerateDataKey(ctx context.Context, encryptionContext map[string]string) (kms.DataKey, error)
+	// Decrypt unwraps a data key; the caller releases it.
+	Decrypt(ctx context.Context, wrapped []byte, keyID string, encryptionContext map[string]string) (sensitive.Bytes, error)
+}
+
+// Root is a root as the keyring table stores it. It holds nothing that has to be kept from anyone.
+type Root struct {
+	KeyID     uuid.UUID
+	Purpose   Purpose
+	Wrapped   []byte
+	PublicKey []byte // of the checkpoint purpose alone: Ed25519, 32 bytes (RFC 8032)
+	KMSKeyID  string // names the master key that Wrapped is under
+}
+
+// NewRoots makes a vault's roots, one for each of [Purposes] in that order. The data key that the keeper generates is
+// the root. random gives the key ids; nil means crypto/rand.Reader. The keeper's errors are passed on.
+func NewRoots(ctx context.Context, keeper Keeper, vaultID uuid.UUID, random io.Reader) ([]Root, error) {
+	if random == nil {
+		random = rand.Reader
+	}
+	roots := make([]Root, 0, len(Purposes()))
+	for _, p := range Purposes() {
+		keyID, err := uuid.NewRandomFromReader(random)
+		if err != nil {
+			return nil, fmt.Errorf("integrity: make an id for the %s root: %w", p, err)
+		}
+		root, err := newRoot(ctx, keeper, vaultID, keyID, p)
+		if err != nil {
+			return nil, fmt.Errorf("integrity: make the %s root: %w", p, err)
+		}
+		roots = append(roots, root)
+	}
+	return roots, nil
+}
+
+func newRoot(ctx context.Context, keeper Keeper, vaultID, keyID uuid.UUID, p Purpose) (Root, error) {
+	key, err := keeper.GenerateDataKey(ctx, encryptionContext(vaultID, keyID, p))
+	if err != nil {
+		return Root{}, err
+	}
+	defer key.Plaintext.Release()
+	if err := checkRoot(key.Plaintext); err != nil {
+		return Root{}, err
+	}
+	root := Root{KeyID: keyID, Purpose: p, Wrapped: key.Wrapped, KMSKeyID: key.KeyID}
+	if p == PurposeCheckpoint {
+		root.PublicKey, err = checkpointPublicKey(key.Plaintext, vaultID, keyID)
+	}
+	return root, err
+}
+
+// encryptionContext binds a wrapped root to its vault, purpose and id. "use" sets it apart from every DEK's context.
+func encryptionContext(vaultID, keyID uuid.UUID, p Purpose) map[string]string {
+	return map[string]string{
+		"use": "integrity", "purpose": string(p), "key_id": keyID.String(), "vault_id": vaultID.String(),
+	}
+}
+
+func checkRoot(root sensitive.Bytes) error {
+	if root.Len() != kms.DataKeySize {
+		return fmt.Errorf("integrity: the keeper gave a root of %d bytes, not %d", root.Len(), kms.DataKeySize)
+	}
+	return nil
+}
+
+// checkpointPublicKey derives the Ed25519 seed of the log's key from the checkpoint root and returns its public key.
+func checkpointPublicKey(root sensitive.Bytes, vaultID, keyID uuid.UUID) ([]byte, error) {
+	seed, err := derive(root, vaultID, labelCheckpoint, keyID)
+	if err != nil {
+		return nil, err
+	}
+	defer seed.Release()
+	public := make([]byte, ed25519.PublicKeySize)
+	sensitive.Do(func() {
+		private := ed25519.NewKeyFromSeed(seed.Reveal())
+		copy(public, private[ed25519.PrivateKeySize-ed25519.PublicKeySize:])
+		sensitive.Zero(private)
+	})
+	return public, nil
+}
