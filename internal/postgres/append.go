@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/sealkeep/sealkeep/internal/postgres/db"
 )
 
 // Record is one row of vault.audit_log, as it was chained. Times are in microseconds.
@@ -168,8 +170,15 @@ func errCutWait(err error) error {
 	return errors.New("the wait for a synchronous standby was cut short")
 }
 
-// Closed tells that the connection can't be used any more.
-func (c *AuditConn) Closed() bool { return c.conn.IsClosed() }
+// Alive makes one empty round trip. After a false nothing is in doubt: no append was under way.
+func (c *AuditConn) Alive(ctx context.Context) bool {
+	return !c.conn.IsClosed() && c.conn.PgConn().Ping(ctx) == nil
+}
+
+// ServerIdentity asks which server, on which timeline, this connection reached, and what time it is there.
+func (c *AuditConn) ServerIdentity(ctx context.Context) (db.ServerIdentityRow, error) {
+	return db.New(c.conn).ServerIdentity(ctx)
+}
 
 // Close ends the connection.
 func (c *AuditConn) Close(ctx context.Context) {

@@ -43,6 +43,17 @@ func (q *Queries) CloseStream(ctx context.Context, arg CloseStreamParams) (int64
 	return result.RowsAffected(), nil
 }
 
+const countRecords = `-- name: CountRecords :one
+SELECT count(*) FROM vault.audit_log WHERE stream_id = $1
+`
+
+func (q *Queries) CountRecords(ctx context.Context, streamID uuid.UUID) (int64, error) {
+	row := q.db.QueryRow(ctx, countRecords, streamID)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const ensurePartitions = `-- name: EnsurePartitions :one
 SELECT vault.ensure_audit_partitions($1::integer)::integer AS made
 `
@@ -308,7 +319,7 @@ func (q *Queries) RecordedStreams(ctx context.Context) ([]uuid.UUID, error) {
 }
 
 const records = `-- name: Records :many
-SELECT stream_id, seq, at, actor, client_ip, action, secret_name, version, outcome, request_id, trace_id, detail, mac, key_id
+SELECT stream_id, seq, at, actor, coalesce(client_ip::text, '')::text AS client_ip, action, secret_name, version, outcome, request_id, trace_id, detail, mac, key_id
 FROM vault.audit_log WHERE stream_id = $1 AND seq > $2 ORDER BY seq, at, mac LIMIT $3
 `
 
@@ -318,15 +329,33 @@ type RecordsParams struct {
 	MaxRows  int32
 }
 
-func (q *Queries) Records(ctx context.Context, arg RecordsParams) ([]VaultAuditLog, error) {
+type RecordsRow struct {
+	StreamID   uuid.UUID
+	Seq        int64
+	At         time.Time
+	Actor      string
+	ClientIP   string
+	Action     string
+	SecretName *string
+	Version    *int64
+	Outcome    string
+	RequestID  string
+	TraceID    *string
+	Detail     []byte
+	Mac        []byte
+	KeyID      uuid.UUID
+}
+
+// The address comes as text, netmask and all, so that an edited one is seen and not an error of the driver.
+func (q *Queries) Records(ctx context.Context, arg RecordsParams) ([]RecordsRow, error) {
 	rows, err := q.db.Query(ctx, records, arg.StreamID, arg.AfterSeq, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []VaultAuditLog
+	var items []RecordsRow
 	for rows.Next() {
-		var i VaultAuditLog
+		var i RecordsRow
 		if err := rows.Scan(
 			&i.StreamID,
 			&i.Seq,

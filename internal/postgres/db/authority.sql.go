@@ -41,6 +41,18 @@ func (q *Queries) BumpEpoch(ctx context.Context) (int64, error) {
 	return epoch, err
 }
 
+const countLiveTokensOfRole = `-- name: CountLiveTokensOfRole :one
+SELECT count(*) FROM vault.admin_tokens
+WHERE role_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+`
+
+func (q *Queries) CountLiveTokensOfRole(ctx context.Context, roleID uuid.UUID) (int64, error) {
+	row := q.db.QueryRow(ctx, countLiveTokensOfRole, roleID)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const countOtherLiveAdminTokens = `-- name: CountOtherLiveAdminTokens :one
 SELECT count(*) FROM vault.admin_tokens t JOIN vault.roles r ON r.id = t.role_id
 WHERE r.is_admin AND t.id <> $1 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > now())
@@ -64,15 +76,25 @@ func (q *Queries) CountSecrets(ctx context.Context) (int64, error) {
 	return count, err
 }
 
-const countTokensOfRole = `-- name: CountTokensOfRole :one
-SELECT count(*) FROM vault.admin_tokens WHERE role_id = $1
+const deleteDeadToken = `-- name: DeleteDeadToken :exec
+DELETE FROM vault.admin_tokens
+WHERE name = $1 AND (revoked_at IS NOT NULL OR expires_at <= now())
 `
 
-func (q *Queries) CountTokensOfRole(ctx context.Context, roleID uuid.UUID) (int64, error) {
-	row := q.db.QueryRow(ctx, countTokensOfRole, roleID)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
+// Frees the name of a token that no longer works.
+func (q *Queries) DeleteDeadToken(ctx context.Context, name string) error {
+	_, err := q.db.Exec(ctx, deleteDeadToken, name)
+	return err
+}
+
+const deleteDeadTokensOfRole = `-- name: DeleteDeadTokensOfRole :exec
+DELETE FROM vault.admin_tokens
+WHERE role_id = $1 AND (revoked_at IS NOT NULL OR expires_at <= now())
+`
+
+func (q *Queries) DeleteDeadTokensOfRole(ctx context.Context, roleID uuid.UUID) error {
+	_, err := q.db.Exec(ctx, deleteDeadTokensOfRole, roleID)
+	return err
 }
 
 const deletePermissions = `-- name: DeletePermissions :exec

@@ -5,28 +5,10 @@
 package db
 
 import (
-	"net/netip"
 	"time"
 
 	"github.com/google/uuid"
 )
-
-type VaultAuditLog struct {
-	StreamID   uuid.UUID
-	Seq        int64
-	At         time.Time
-	Actor      string
-	ClientIP   *netip.Addr
-	Action     string
-	SecretName *string
-	Version    *int64
-	Outcome    string
-	RequestID  string
-	TraceID    *string
-	Detail     []byte
-	Mac        []byte
-	KeyID      uuid.UUID
-}
 
 type VaultAuditStream struct {
 	StreamID uuid.UUID

@@ -39,8 +39,12 @@ FROM vault.audit_streams ORDER BY opened_at, stream_id;
 SELECT DISTINCT stream_id FROM vault.audit_log;
 
 -- name: Records :many
-SELECT stream_id, seq, at, actor, client_ip, action, secret_name, version, outcome, request_id, trace_id, detail, mac, key_id
+-- The address comes as text, netmask and all, so that an edited one is seen and not an error of the driver.
+SELECT stream_id, seq, at, actor, coalesce(client_ip::text, '')::text AS client_ip, action, secret_name, version, outcome, request_id, trace_id, detail, mac, key_id
 FROM vault.audit_log WHERE stream_id = @stream_id AND seq > @after_seq ORDER BY seq, at, mac LIMIT @max_rows;
+
+-- name: CountRecords :one
+SELECT count(*) FROM vault.audit_log WHERE stream_id = $1;
 
 -- name: RecentRecords :many
 -- The newest records of every stream that moved since @since, merged by time.

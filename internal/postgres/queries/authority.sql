@@ -33,8 +33,18 @@ SELECT id, name, description, is_admin, created_at FROM vault.roles ORDER BY nam
 -- name: DeleteRole :execrows
 DELETE FROM vault.roles WHERE id = $1;
 
--- name: CountTokensOfRole :one
-SELECT count(*) FROM vault.admin_tokens WHERE role_id = $1;
+-- name: CountLiveTokensOfRole :one
+SELECT count(*) FROM vault.admin_tokens
+WHERE role_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
+
+-- name: DeleteDeadTokensOfRole :exec
+DELETE FROM vault.admin_tokens
+WHERE role_id = $1 AND (revoked_at IS NOT NULL OR expires_at <= now());
+
+-- name: DeleteDeadToken :exec
+-- Frees the name of a token that no longer works.
+DELETE FROM vault.admin_tokens
+WHERE name = $1 AND (revoked_at IS NOT NULL OR expires_at <= now());
 
 -- name: Permissions :many
 SELECT role_id, action, path FROM vault.role_permissions

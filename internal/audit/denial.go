@@ -1,0 +1,140 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	// denialsPerSecond is how many denials of one address are recorded one by one in a second.
+	denialsPerSecond = 10
+	// maxDenialAddresses bounds the addresses told apart within one second; the rest share one count.
+	maxDenialAddresses = 4096
+)
+
+// Deny records a denial on the denials' own stream. It waits for the commit, but a denial that can't be recorded now is only
+// counted: refusing needs no evidence to be safe, and the count is recorded as soon as that is possible.
+func (t *Trail) Deny(ctx context.Context, r Record) {
+	t.activity.Add(1)
+	if !t.limit.admit(r.ClientIP, t.cfg.Clock()) {
+		t.metrics.counted.Inc()
+		return
+	}
+	if err := t.denials.append(ctx, t.cfg.Timeout, []Record{r}); err != nil {
+		t.limit.count(r.ClientIP)
+		t.metrics.counted.Inc()
+		t.log.Warn("a denial could not be recorded and was counted", "action", r.Action, "error", err)
+	}
+}
+
+// denialLimit lets the first denials of an address in each second through and counts the others.
+type denialLimit struct {
+	mu      sync.Mutex
+	second  int64
+	seen    map[netip.Addr]int
+	counted map[netip.Addr]int64
+	others  int64 // of addresses beyond the bound
+	all     int64
+}
+
+func newDenialLimit() *denialLimit {
+	return &denialLimit{seen: map[netip.Addr]int{}, counted: map[netip.Addr]int64{}}
+}
+
+// admit tells whether a denial of this address is to be recorded by itself; if not, it has been counted.
+func (d *denialLimit) admit(address netip.Addr, now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if second := now.Unix(); second != d.second {
+		d.second = second
+		clear(d.seen)
+	}
+	if n, known := d.seen[address]; (known || len(d.seen) < maxDenialAddresses) && n < denialsPerSecond {
+		d.seen[address] = n + 1
+		return true
+	}
+	d.add(address, 1)
+	return false
+}
+
+func (d *denialLimit) count(address netip.Addr) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.add(address, 1)
+}
+
+func (d *denialLimit) add(address netip.Addr, n int64) {
+	d.all += n
+	if _, known := d.counted[address]; known || len(d.counted) < maxDenialAddresses {
+		d.counted[address] += n
+		return
+	}
+	d.others += n
+}
+
+func (d *denialLimit) total() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.all
+}
+
+// takeCounts empties the counts.
+func (d *denialLimit) takeCounts() (counted map[netip.Addr]int64, others int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	counted, others = d.counted, d.others
+	d.counted, d.others = map[netip.Addr]int64{}, 0
+	return counted, others
+}
+
+func (d *denialLimit) putBack(counted map[netip.Addr]int64, others int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for address, n := range counted {
+		d.all -= n // add counts it again
+		d.add(address, n)
+	}
+	d.others += others
+}
+
+// countDenials records, once a second, how many denials were not recorded one by one.
+func (t *Trail) countDenials(ctx context.Context) {
+	for sleep(ctx, time.Second) {
+		t.flushDenials(ctx)
+	}
+}
+
+func (t *Trail) flushDenials(ctx context.Context) {
+	counted, others := t.limit.takeCounts()
+	records := make([]Record, 0, len(counted)+1)
+	record := func(address netip.Addr, n int64) {
+		records = append(records, Record{
+			Actor: "process:" + t.cfg.Process, ClientIP: address, Action: ActionDenialsCounted, Outcome: "denied",
+			RequestID: "-", Detail: fmt.Appendf(nil, `{"count":%d}`, n),
+		})
+	}
+	for address, n := range counted {
+		record(address, n)
+	}
+	if others > 0 {
+		record(netip.Addr{}, others)
+	}
+	// One append takes a bounded number of records; the bound on addresses keeps this to two.
+	for len(records) > 0 {
+		n := min(len(records), maxRoundRecords)
+		if err := t.denials.append(ctx, t.cfg.Timeout, records[:n]); err != nil {
+			t.limit.putBack(counted, others)
+			return
+		}
+		for _, r := range records[:n] {
+			delete(counted, r.ClientIP)
+			if !r.ClientIP.IsValid() {
+				others = 0
+			}
+		}
+		records = records[n:]
+	}
+}

@@ -1,0 +1,107 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/sealkeep/sealkeep/internal/canon"
+	"github.com/sealkeep/sealkeep/internal/integrity"
+	"github.com/sealkeep/sealkeep/internal/postgres"
+	"github.com/sealkeep/sealkeep/internal/postgres/db"
+)
+
+// Stream kinds: what a stream's records are about.
+const (
+	kindRead    = "read"
+	kindChange  = "change"
+	kindDenial  = "denial"
+	kindOffline = "offline"
+)
+
+// lane is a stream that this process writes. Exactly one goroutine holds it at a time, from before it chains records until the
+// outcome of their transaction is known; only then does the head in memory move.
+type lane struct {
+	id    uuid.UUID
+	kind  string
+	keyID uuid.UUID
+	key   *integrity.StreamKey
+	head  head
+}
+
+// predecessor names the stream whose place a new one takes.
+type predecessor struct {
+	id   uuid.UUID
+	head head
+}
+
+// newLane makes the row of a new stream and the lane that may write to it once the row is committed.
+func newLane(keys *integrity.Keyring, vaultID uuid.UUID, process, kind string, server db.ServerIdentityRow, before *predecessor) (*lane, db.OpenStreamParams, error) {
+	keyID, ok := keys.ActiveKeyID(integrity.Purpose("audit"))
+	if !ok {
+		return nil, db.OpenStreamParams{}, fmt.Errorf("the keyring has no active key for the audit trail")
+	}
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return nil, db.OpenStreamParams{}, fmt.Errorf("making a stream id: %w", err)
+	}
+	key, err := keys.StreamKey(keyID, id)
+	if err != nil {
+		return nil, db.OpenStreamParams{}, fmt.Errorf("deriving the stream's key: %w", err)
+	}
+	o := opening{
+		streamID: id, vaultID: vaultID, keyID: keyID, process: process, kind: kind,
+		openedAt: server.ReadAt, systemID: server.SystemID, timeline: server.Timeline,
+	}
+	if before != nil {
+		o.predecessor, o.predecessorSeq, o.predecessorMAC = &before.id, &before.head.seq, before.head.mac[:]
+	}
+	l := &lane{id: id, kind: kind, keyID: keyID, key: key}
+	l.head = head{mac: key.MAC(o.message(nil)), at: o.openedAt}
+	return l, db.OpenStreamParams{
+		StreamID: id, Process: process, Kind: kind, OpenedAt: o.openedAt, HeadMac: append([]byte(nil), l.head.mac[:]...),
+		SystemID: o.systemID, Timeline: o.timeline,
+		Predecessor: o.predecessor, PredecessorSeq: o.predecessorSeq, PredecessorMac: o.predecessorMAC, KeyID: keyID,
+	}, nil
+}
+
+// append chains records behind the lane's head. The lane itself doesn't move: that is for whoever learns the outcome.
+func (l *lane) append(clock *databaseClock, records []Record) (postgres.Append, head) {
+	return l.appendAt(clock.read(), records)
+}
+
+func (l *lane) appendAt(at time.Time, records []Record) (postgres.Append, head) {
+	rows, next := chain(l.key, canon.LabelAuditRecord, l.id, l.keyID, l.head, at, records)
+	return postgres.Append{
+		StreamID: l.id, KeyID: l.keyID, OldSeq: l.head.seq, OldMAC: append([]byte(nil), l.head.mac[:]...), Records: rows,
+	}, next
+}
+
+func (l *lane) release() { l.key.Release() }
+
+// closeIn appends the closing record behind h and closes the stream, in the caller's transaction, whose lock on the stream's
+// row proves that h is the head.
+func closeIn(ctx context.Context, tx *postgres.Tx, key *integrity.StreamKey, row lockedStream, h head, r Record) error {
+	at := row.ReadAt
+	rows, next := chain(key, canon.LabelAuditClose, row.StreamID, row.KeyID, h, at, []Record{r})
+	err := tx.InsertRecord(ctx, db.InsertRecordParams{
+		StreamID: row.StreamID, Seq: next.seq, At: next.at, Actor: rows[0].Actor, ClientIP: rows[0].ClientIP,
+		Action: rows[0].Action, SecretName: rows[0].SecretName, Version: rows[0].Version, Outcome: rows[0].Outcome,
+		RequestID: rows[0].RequestID, TraceID: rows[0].TraceID, Detail: rows[0].Detail, Mac: rows[0].MAC, KeyID: row.KeyID,
+	})
+	if err != nil {
+		return fmt.Errorf("writing the closing record: %w", err)
+	}
+	moved, err := tx.CloseStream(ctx, db.CloseStreamParams{
+		StreamID: row.StreamID, HeadSeq: next.seq, HeadMac: next.mac[:], HeadAt: next.at, OldSeq: h.seq, OldMac: h.mac[:],
+	})
+	if err != nil {
+		return fmt.Errorf("closing the stream: %w", err)
+	}
+	if moved != 1 {
+		return postgres.ErrStreamMoved
+	}
+	return nil
+}

@@ -1,0 +1,36 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/sealkeep/sealkeep/internal/integrity"
+	"github.com/sealkeep/sealkeep/internal/postgres"
+	"github.com/sealkeep/sealkeep/internal/postgres/db"
+)
+
+// AppendOffline writes records on a stream of their own, opened and closed within the caller's transaction. It serves
+// commands that work on the database directly, once, with no Trail running.
+func AppendOffline(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, vaultID uuid.UUID, process string, records ...Record) error {
+	server, err := tx.ServerIdentity(ctx)
+	if err != nil {
+		return fmt.Errorf("asking the server for its identity: %w", err)
+	}
+	l, row, err := newLane(keys, vaultID, process, kindOffline, server, nil)
+	if err != nil {
+		return err
+	}
+	defer l.release()
+	if err := tx.OpenStream(ctx, row); err != nil {
+		return fmt.Errorf("opening an audit stream: %w", err)
+	}
+	request, next := l.appendAt(server.ReadAt, records)
+	if _, err := tx.Append(ctx, request); err != nil {
+		return err
+	}
+	return closeIn(ctx, tx, l.key, db.LockStreamRow{StreamID: l.id, KeyID: l.keyID, ReadAt: server.ReadAt}, next, Record{
+		Actor: "process:" + process, Action: ActionStreamClosed, Outcome: "closed", RequestID: "-",
+	})
+}

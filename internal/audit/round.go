@@ -1,0 +1,318 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/postgres"
+)
+
+const (
+	// maxQueued bounds the requests that may wait for a round; more are refused at once.
+	maxQueued = 8192
+	// maxRoundRecords bounds one round's statement.
+	maxRoundRecords = 4096
+	// aliveEvery is how often an idle connection is asked for a sign of life, so that a loss is noticed before a request
+	// pays for it.
+	aliveEvery = 500 * time.Millisecond
+)
+
+var (
+	errNotReady  = errors.New("audit rounds can't run: there is no connection to the primary")
+	errQueueFull = errors.New("too many requests wait for an audit round")
+	errTooLate   = errors.New("the audit record wasn't committed in time")
+)
+
+// entry is one request's records on their way through a round.
+type entry struct {
+	records []Record
+	done    chan error // receives exactly one answer, and has room for it
+	gone    atomic.Bool
+}
+
+// appender runs shared rounds on one lane over one connection: everything that is queued when a round starts goes along in one
+// statement, and all its requests are answered once it is committed.
+type appender struct {
+	trail *Trail
+	kind  string
+	ready atomic.Bool
+
+	mu    sync.Mutex
+	queue []*entry
+	wake  chan struct{}
+
+	// Of the loop alone.
+	conn   *postgres.AuditConn
+	lane   *lane
+	before *predecessor
+}
+
+func newAppender(t *Trail, kind string) *appender {
+	return &appender{trail: t, kind: kind, wake: make(chan struct{}, 1)}
+}
+
+func (a *appender) append(ctx context.Context, timeout time.Duration, records []Record) error {
+	if len(records) == 0 || len(records) > maxRoundRecords {
+		return fault.Wrap(fault.Internal, errors.New("an append takes 1 to 4096 records"), "")
+	}
+	if !a.ready.Load() {
+		a.trail.metrics.refused.WithLabelValues(a.kind).Inc()
+		return unavailable(errNotReady)
+	}
+	e := &entry{records: records, done: make(chan error, 1)}
+	if !a.enqueue(e) {
+		a.trail.metrics.refused.WithLabelValues(a.kind).Inc()
+		return unavailable(errQueueFull)
+	}
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case err := <-e.done:
+		return err
+	case <-timer.C:
+		e.gone.Store(true)
+		a.trail.metrics.refused.WithLabelValues(a.kind).Inc()
+		return unavailable(errTooLate)
+	case <-ctx.Done():
+		// If the round has taken the entry its record may be committed without an answer: more evidence than disclosure.
+		e.gone.Store(true)
+		return unavailable(context.Cause(ctx))
+	}
+}
+
+func (a *appender) enqueue(e *entry) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.queue) >= maxQueued {
+		return false
+	}
+	a.queue = append(a.queue, e)
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+func (a *appender) queued() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.queue)
+}
+
+// take removes what goes along in the next round. Entries whose requests have left are dropped: they cost nobody anything.
+func (a *appender) take() []*entry {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var taken []*entry
+	records := 0
+	for len(a.queue) > 0 {
+		e := a.queue[0]
+		if !e.gone.Load() {
+			if records+len(e.records) > maxRoundRecords {
+				break
+			}
+			records += len(e.records)
+			taken = append(taken, e)
+		}
+		a.queue[0] = nil
+		a.queue = a.queue[1:]
+	}
+	if len(a.queue) == 0 {
+		a.queue = nil
+	}
+	return taken
+}
+
+// run is the appender's loop. Each turn makes sure of a connection and a lane, then runs one round.
+func (a *appender) run(ctx context.Context) {
+	defer a.shutdown(ctx)
+	backoff := 20 * time.Millisecond
+	for ctx.Err() == nil {
+		if err := a.prepare(ctx); err != nil {
+			a.ready.Store(false)
+			a.refuse(a.take(), unavailable(err))
+			a.trail.log.Warn("audit rounds can't run", "stream", a.kind, "error", err)
+			if !sleep(ctx, backoff/2+rand.N(backoff/2)) { //nolint:gosec // jitter, not a secret
+				return
+			}
+			backoff = min(2*backoff, time.Second)
+			continue
+		}
+		backoff = 20 * time.Millisecond
+		a.ready.Store(true)
+
+		entries := a.take()
+		if len(entries) == 0 {
+			a.idle(ctx)
+			continue
+		}
+		a.round(ctx, entries)
+	}
+}
+
+// prepare makes sure of a live connection to the server that the lane is bound to, and of a lane.
+func (a *appender) prepare(ctx context.Context) error {
+	if a.conn == nil {
+		connectCtx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		conn, err := a.trail.db.AuditConn(connectCtx)
+		if err != nil {
+			return err
+		}
+		server, err := conn.ServerIdentity(connectCtx)
+		if err != nil {
+			conn.Close(ctx)
+			return err
+		}
+		a.conn = conn
+		a.trail.clock.observe(server.ReadAt)
+	}
+	if a.lane != nil {
+		return nil
+	}
+	lane, err := a.trail.openLane(ctx, a.kind, a.before)
+	if err != nil {
+		return err
+	}
+	a.lane, a.before = lane, nil
+	return nil
+}
+
+// idle waits for work, and between looks whether the connection still stands.
+func (a *appender) idle(ctx context.Context) {
+	timer := time.NewTimer(aliveEvery)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-a.wake:
+	case <-timer.C:
+		pingCtx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if !a.conn.Alive(pingCtx) && ctx.Err() == nil {
+			a.ready.Store(false)
+			a.dropConn(ctx)
+		}
+	}
+}
+
+func (a *appender) dropConn(ctx context.Context) {
+	if a.conn != nil {
+		a.conn.Close(ctx)
+		a.conn = nil
+	}
+}
+
+// round commits the entries' records in one statement and answers them. When the database refuses the data of a round,
+// it is halved until the offender is alone, so that nobody else's read fails with it.
+func (a *appender) round(ctx context.Context, entries []*entry) {
+	for attempt := 0; ; attempt++ {
+		records := make([]Record, 0, len(entries))
+		for _, e := range entries {
+			records = append(records, e.records...)
+		}
+		request, next := a.lane.append(a.trail.clock, records)
+		began := a.trail.cfg.Clock()
+		result, outcome, err := a.conn.Append(ctx, request)
+		a.trail.metrics.round(a.kind, outcome, len(records), a.trail.cfg.Clock().Sub(began))
+
+		switch {
+		case outcome == postgres.Committed:
+			a.trail.clock.observe(result.DatabaseTime)
+			a.lane.head = next
+			answer(entries, nil)
+			return
+
+		case outcome == postgres.Unknown:
+			// The records may be there or not: nothing is disclosed, and this lane is never written again.
+			a.ready.Store(false)
+			a.refuse(entries, unavailable(err))
+			a.abandonLane(err)
+			a.dropConn(ctx)
+			return
+
+		case errors.Is(err, postgres.ErrStreamMoved) && attempt == 0:
+			a.trail.log.Error("an audit stream was moved or closed by somebody else", "stream_id", a.lane.id, "seq", a.lane.head.seq)
+			a.trail.metrics.moved.Inc()
+			a.abandonLane(err)
+			a.trail.changes.retireAll(err)
+			if err := a.prepare(ctx); err != nil {
+				a.ready.Store(false)
+				a.refuse(entries, unavailable(err))
+				return
+			}
+
+		case postgres.IsDataError(err) && len(entries) > 1:
+			a.round(ctx, entries[:len(entries)/2])
+			entries, attempt = entries[len(entries)/2:], -1
+			if a.lane == nil || a.conn == nil {
+				a.refuse(entries, unavailable(err))
+				return
+			}
+
+		case postgres.IsDataError(err):
+			a.trail.log.Error("the database refused an audit record", "stream_id", a.lane.id, "error", err)
+			answer(entries, fault.Wrap(fault.Internal, err, ""))
+			return
+
+		default:
+			a.trail.log.Error("an audit round failed", "stream_id", a.lane.id, "error", err)
+			a.refuse(entries, unavailable(err))
+			// The clock may have gone wrong, or the server: find out anew. Nothing is in doubt.
+			a.ready.Store(false)
+			a.dropConn(ctx)
+			return
+		}
+	}
+}
+
+// abandonLane gives the lane to the resolver; the next one names it as its predecessor.
+func (a *appender) abandonLane(reason error) {
+	if a.lane == nil {
+		return
+	}
+	a.before = &predecessor{id: a.lane.id, head: a.lane.head}
+	a.trail.resolver.resolve(a.lane, reason)
+	a.lane = nil
+}
+
+func (a *appender) refuse(entries []*entry, err error) {
+	if len(entries) > 0 {
+		a.trail.metrics.refused.WithLabelValues(a.kind).Add(float64(len(entries)))
+	}
+	answer(entries, err)
+}
+
+func answer(entries []*entry, err error) {
+	for _, e := range entries {
+		e.done <- err
+	}
+}
+
+// shutdown refuses what is still queued and hands the lane over to be closed.
+func (a *appender) shutdown(ctx context.Context) {
+	a.ready.Store(false)
+	a.refuse(a.take(), unavailable(errNotReady))
+	a.dropConn(ctx)
+	if a.lane != nil {
+		a.trail.resolver.closeCleanly(a.lane)
+		a.lane = nil
+	}
+}
+
+// sleep waits for d; false means that ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,178 @@
+// Package audit keeps the audit trail: it chains records, commits them before anything they speak of may leave the process,
+// and verifies what is there.
+//
+// A stream is one chain: records numbered from 1 without a gap, each with a MAC over itself and its predecessor's. A lane is
+// a stream that this process writes. Reads share rounds on one lane (group commit); every mutation has a lane to itself from
+// before its append until its transaction's outcome is known; denials have their own, so that they never delay a read.
+//
+// Invariants:
+//   - I2: Append returns nil only after the server's ReadyForQuery said that the records are committed.
+//   - I3: Change appends inside the mutation's own transaction.
+//   - I10: every append compares the stream's head; a lane whose last outcome is unknown is never written again, but closed
+//     by a resolver that first waits out whatever still holds it.
+//   - I4: while rounds can't run, Append refuses at once.
+package audit
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/integrity"
+	"github.com/sealkeep/sealkeep/internal/postgres"
+)
+
+// Config tunes a Trail.
+type Config struct {
+	// Process names this process in its streams and heartbeats, 1 to 200 bytes; it should be unique among processes.
+	Process string
+	// Timeout is how long a request waits for its evidence before it is refused; 0 means 2 s.
+	Timeout time.Duration
+	// ChangeLanes bounds how many mutations may be committing at once; 0 means 16.
+	ChangeLanes int
+	Log         *slog.Logger
+	Metrics     prometheus.Registerer // nil: metrics are kept but not registered
+	// Clock gives local time with a monotonic reading; nil means time.Now.
+	Clock func() time.Time
+}
+
+// Trail writes the audit trail of one process.
+type Trail struct {
+	db      *postgres.DB
+	keys    *integrity.Keyring
+	vaultID uuid.UUID
+	cfg     Config
+	log     *slog.Logger
+	clock   *databaseClock
+	metrics *metrics
+
+	reads    *appender
+	denials  *appender
+	limit    *denialLimit
+	changes  *changeLanes
+	resolver *resolver
+	activity atomic.Int64 // requests recorded so far; heartbeats follow it
+
+	mu      sync.Mutex
+	started bool
+	stopped bool
+	cancel  context.CancelFunc
+	loops   sync.WaitGroup
+}
+
+// Open makes a Trail. It connects when started. The keyring must hold the audit purpose and outlive the Trail.
+func Open(database *postgres.DB, keys *integrity.Keyring, vaultID uuid.UUID, cfg Config) (*Trail, error) {
+	if len(cfg.Process) == 0 || len(cfg.Process) > 200 {
+		return nil, errors.New("audit: the process's name is 1 to 200 bytes")
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 2 * time.Second
+	}
+	if cfg.ChangeLanes == 0 {
+		cfg.ChangeLanes = 16
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	t := &Trail{
+		db: database, keys: keys, vaultID: vaultID, cfg: cfg, log: cfg.Log,
+		clock: &databaseClock{now: cfg.Clock}, metrics: newMetrics(cfg.Metrics),
+	}
+	t.resolver = &resolver{trail: t}
+	t.reads = newAppender(t, kindRead)
+	t.denials = newAppender(t, kindDenial)
+	t.limit = newDenialLimit()
+	t.changes = newChangeLanes(t, cfg.ChangeLanes)
+	return t, nil
+}
+
+// Start begins to run rounds. It doesn't wait for the database: until the first round could run, Append refuses. Starting
+// twice is the same as once; a stopped Trail stays stopped.
+func (t *Trail) Start(ctx context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stopped {
+		return errors.New("audit: the trail was stopped")
+	}
+	if t.started {
+		return nil
+	}
+	t.started = true
+	ctx, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	t.resolver.start(ctx)
+	for _, loop := range []func(context.Context){t.reads.run, t.denials.run, t.heartbeats, t.countDenials, t.tidy} {
+		t.loops.Add(1)
+		go func() {
+			defer t.loops.Done()
+			loop(ctx)
+		}()
+	}
+	return nil
+}
+
+// Stop ends the rounds, waits for commits in flight until ctx ends, and closes this process's streams. Requests must have
+// been drained before: what comes after is refused. Stopping twice, or unstarted, does nothing.
+func (t *Trail) Stop(ctx context.Context) error {
+	t.mu.Lock()
+	if t.stopped || !t.started {
+		t.stopped = true
+		t.mu.Unlock()
+		return nil
+	}
+	t.stopped = true
+	t.mu.Unlock()
+
+	t.flushDenials(ctx)
+	t.cancel()
+	t.loops.Wait() // each loop ends its round in flight, bounded by the connection's silence limit
+	err := t.changes.drain(ctx)
+	t.resolver.finish(ctx)
+	return err
+}
+
+// Append commits records in the next shared round and returns once that is certain. On any error nothing may be disclosed:
+// the records may or may not have been committed. Errors are of kind Unavailable, or Internal when the database refused
+// just these records.
+func (t *Trail) Append(ctx context.Context, records ...Record) error {
+	t.activity.Add(1)
+	return t.reads.append(ctx, t.cfg.Timeout, records)
+}
+
+// Ready tells whether rounds can run now.
+func (t *Trail) Ready() bool { return t.reads.ready.Load() }
+
+// Stats tells an operator how the trail is.
+type Stats struct {
+	Ready            bool
+	Queued           int
+	StreamsOpen      int
+	StreamsInDoubt   int
+	DenialsUncounted int64
+}
+
+// Stats gives a snapshot.
+func (t *Trail) Stats() Stats {
+	open := t.changes.count()
+	for _, a := range []*appender{t.reads, t.denials} {
+		if a.ready.Load() {
+			open++
+		}
+	}
+	return Stats{
+		Ready: t.Ready(), Queued: t.reads.queued(), StreamsOpen: open,
+		StreamsInDoubt: t.resolver.pending(), DenialsUncounted: t.limit.total(),
+	}
+}
+
+// unavailable is what a request gets when its evidence could not be committed.
+func unavailable(cause error) error { return fault.Wrap(fault.Unavailable, cause, "") }

@@ -1,0 +1,20 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sealkeep/sealkeep/internal/postgres/db"
+)
+
+// Snapshot runs fn on one read-only snapshot of the database, so that what it reads in many statements belongs together.
+func (d *DB) Snapshot(ctx context.Context, fn func(*db.Queries) error) error {
+	tx, err := d.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return fmt.Errorf("starting a snapshot: %w", err)
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // it only read
+	return fn(db.New(tx))
+}
