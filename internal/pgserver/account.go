@@ -1,6 +1,7 @@
 package pgserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -20,7 +21,8 @@ type account struct {
 // serverAccount is our own user or, for root, `postgres`, else `nobody`.
 func serverAccount() (account, error) {
 	if os.Geteuid() != 0 {
-		return account{name: "uid " + strconv.Itoa(os.Geteuid()), uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())}, nil
+		uid, gid := os.Geteuid(), os.Getegid()
+		return account{name: "uid " + strconv.Itoa(uid), uid: uint32(uid), gid: uint32(gid)}, nil //nolint:gosec // ids are 32 bits
 	}
 	for _, name := range []string{"postgres", "nobody"} {
 		if u, err := user.Lookup(name); err == nil {
@@ -70,7 +72,8 @@ func (a account) reaches(dir string) bool {
 	if !a.other {
 		return true
 	}
-	cmd := exec.Command("/bin/sh", "-c", `cd -- "$1"`, "sh", dir)
+	//nolint:gosec // the folder is an argument of the script, not a part of it
+	cmd := exec.CommandContext(context.Background(), "/bin/sh", "-c", `cd -- "$1"`, "sh", dir)
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = "/", environment(""), a.attributes()
 	return cmd.Run() == nil
 }

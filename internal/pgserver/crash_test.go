@@ -54,7 +54,7 @@ func startChild(t *testing.T, c Config) (report, func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0])
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), childVariable+"="+string(config))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -171,14 +171,14 @@ func TestStart_NumbersOfOtherProcessesInStaleFilesDoNotMatter(t *testing.T) {
 	<-s.Done()
 
 	// Of the server's own user, else it would know for itself that this is not a postmaster.
-	bystander := exec.Command("/bin/sleep", "3600")
+	bystander := exec.CommandContext(t.Context(), "/bin/sleep", "3600")
 	bystander.SysProcAttr = s.account.attributes()
 	if err := bystander.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		bystander.Process.Kill()
-		bystander.Wait()
+		_ = bystander.Process.Kill()
+		_ = bystander.Wait()
 	})
 	for _, path := range []string{pidFilePath(s.DataDir()), filepath.Join(sockets, ".s.PGSQL.5432.lock")} {
 		text, err := os.ReadFile(path)

@@ -217,7 +217,7 @@ func executable(path string) bool {
 func output(program, libraries string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // what PATH or the operator names is what we are to run
 	cmd.Env = environment(libraries)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()

@@ -63,7 +63,7 @@ func (s *Server) initdb(ctx context.Context, dir string) error {
 	} else {
 		args = append(args, "--no-sync")
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(s.binaries.Dir, "initdb"), args...)
+	cmd := exec.CommandContext(ctx, filepath.Join(s.binaries.Dir, "initdb"), args...) //nolint:gosec // from the folder that Find accepted
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = "/", environment(s.binaries.LibraryPath), s.account.attributes()

@@ -71,7 +71,7 @@ func temporaryPlace(a account) (place, error) {
 	parents := []string{os.TempDir(), "/tmp", "/var/tmp"}
 	var stat unix.Statfs_t
 	if os.Getenv("TMPDIR") == "" && unix.Statfs(memoryParent, &stat) == nil &&
-		uint64(stat.Bavail)*uint64(stat.Bsize) >= memoryRoom { //nolint:unconvert // the types differ between systems
+		uint64(stat.Bavail)*uint64(stat.Bsize) >= memoryRoom { //nolint:unconvert,gosec // the types differ between systems; sizes are not negative
 		parents = append([]string{memoryParent}, parents...)
 	}
 	dir, err := temporaryFolder(a, parents...)
@@ -80,7 +80,7 @@ func temporaryPlace(a account) (place, error) {
 	}
 	if a.other {
 		// The account passes through to its data folder, and can list nothing here.
-		if err := os.Chmod(dir, 0o711); err != nil {
+		if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // others may pass through, not look
 			return place{}, errors.Join(err, os.RemoveAll(dir))
 		}
 	}
@@ -129,7 +129,7 @@ func outsideHome(dir string, a account) (string, error) {
 
 // makeRootOwned makes a folder that others may pass through, and refuses one that somebody else made.
 func makeRootOwned(dir string) error {
-	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // as above
 		return err
 	}
 	info, err := os.Lstat(dir)
@@ -139,7 +139,7 @@ func makeRootOwned(dir string) error {
 	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || !info.IsDir() || stat.Uid != 0 {
 		return fmt.Errorf("%s is not a folder of root", dir)
 	}
-	return os.Chmod(dir, 0o711) //nolint:gosec // the server's account passes through; what it may read is below
+	return os.Chmod(dir, 0o711) //nolint:gosec // as above
 }
 
 // temporaryFolder makes a folder in the first parent that the account can enter.

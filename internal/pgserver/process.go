@@ -65,7 +65,8 @@ func (s *Server) launch(ctx context.Context) error {
 
 // spawn starts the postmaster on the given log.
 func (s *Server) spawn(log *logFile) error {
-	cmd := exec.Command(filepath.Join(s.binaries.Dir, "postgres"), s.arguments()...)
+	//nolint:gosec // from the folder that Find accepted; no context, as it outlives the one that bounds its start
+	cmd := exec.CommandContext(context.Background(), filepath.Join(s.binaries.Dir, "postgres"), s.arguments()...)
 	cmd.Stdout, cmd.Stderr = log.File, log.File
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = "/", environment(s.binaries.LibraryPath), s.account.attributes()
 	if err := cmd.Start(); err != nil {

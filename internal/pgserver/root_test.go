@@ -84,7 +84,7 @@ func TestRoot_FolderOutsideMustBeRoots(t *testing.T) {
 	}
 	s, err := Start(t.Context(), setup(t), Config{Dir: dir})
 	if err == nil {
-		s.Discard()
+		_ = s.Discard()
 		t.Fatal("the server started in a folder of another user")
 	}
 	if !strings.Contains(err.Error(), "not a folder of root") {

@@ -270,7 +270,7 @@ func TestServer_TCPIsOnLoopbackAlone(t *testing.T) {
 	b := setup(t)
 	var s *Server
 	for range 5 { // a free port may be taken by the time that the server binds it
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -284,7 +284,7 @@ func TestServer_TCPIsOnLoopbackAlone(t *testing.T) {
 	if s == nil {
 		t.Fatal("no server on TCP")
 	}
-	t.Cleanup(func() { s.Discard() })
+	t.Cleanup(func() { _ = s.Discard() })
 	url := s.TCPURL("postgres", "postgres")
 	if got := query(t, url, "SELECT host(inet_server_addr()) || ' ' || current_setting('listen_addresses')"); got != "127.0.0.1 127.0.0.1" {
 		t.Errorf("the server is at %s", got)
@@ -350,7 +350,7 @@ func TestStart_FailureSaysWhyAndLeavesNothing(t *testing.T) {
 			}
 			s, err := Start(t.Context(), b, test.config)
 			if err == nil {
-				s.Discard()
+				_ = s.Discard()
 				t.Fatal("no error")
 			}
 			if !strings.Contains(err.Error(), test.want) {

@@ -1,6 +1,7 @@
 package pgserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -64,7 +65,8 @@ func startWatchdog(remove ...string) (*watchdog, error) {
 	}
 	defer read.Close()
 	args := append([]string{"-c", watchdogScript, "sealkeep-postgres-watchdog"}, remove...)
-	cmd := exec.Command("/bin/sh", args...)
+	//nolint:gosec // the folders are arguments of the script, not a part of it
+	cmd := exec.CommandContext(context.Background(), "/bin/sh", args...)
 	cmd.Stdin, cmd.Dir, cmd.Env = read, "/", environment("")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
