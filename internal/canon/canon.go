@@ -138,9 +138,9 @@ func int64Field(dst []byte, typ byte, i int64) []byte {
 }
 
 func header(dst []byte, typ byte, length int) []byte {
-	if uint64(length) > math.MaxUint32 {
+	if int64(length) > math.MaxUint32 {
 		// Nothing in this product comes near 4 GiB; cutting the length instead would make two inputs one.
 		panic("canon: field of 4 GiB or more")
 	}
-	return binary.BigEndian.AppendUint32(append(dst, typ), uint32(length))
+	return binary.BigEndian.AppendUint32(append(dst, typ), uint32(length)) //nolint:gosec // checked above
 }

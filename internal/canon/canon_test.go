@@ -182,7 +182,7 @@ func TestLabels_AreDistinctAndWellFormed(t *testing.T) {
 	}
 }
 
-func TestAppend_DoesNotAllocateWithRoom(t *testing.T) { //nolint:paralleltest // AllocsPerRun counts the whole process
+func TestAppend_DoesNotAllocateWithRoom(t *testing.T) { // not parallel: AllocsPerRun counts the whole process
 	buf := make([]byte, 0, 512)
 	text, number := "payments/db", int64(3)
 	at, addr := time.UnixMicro(1), netip.MustParseAddr("192.0.2.1")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql/driver"
+	"encoding"
 	"encoding/base64"
 	"encoding/gob"
 	"encoding/hex"
@@ -17,6 +18,7 @@ import (
 	"testing"
 
 	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 const canary = "Zk7-canary-Qv9"
@@ -35,6 +37,13 @@ func leaks(text string) bool {
 	}
 	return false
 }
+
+// Each of these redacts by itself, though encoders would fall back from one to another.
+var (
+	_ fmt.Formatter          = Bytes{}
+	_ jsonv1.Marshaler       = Bytes{}
+	_ encoding.TextMarshaler = Bytes{}
+)
 
 type exported struct{ S Bytes }
 
@@ -96,6 +105,10 @@ func TestI1_LoggingNeverShowsContent(t *testing.T) {
 			t.Errorf("the %s handler shows %d redactions, want at least 5", name, n)
 		}
 	}
+	// A handler of another make that follows the contract gets no further than the text.
+	if v := slog.AnyValue(s).Resolve(); v.Kind() != slog.KindString || v.String() != Redacted {
+		t.Errorf("a handler resolves it to %s", v.Kind())
+	}
 }
 
 func TestI1_EncodersNeverShowContent(t *testing.T) {
@@ -132,10 +145,18 @@ func TestI1_EncodersNeverShowContent(t *testing.T) {
 		}
 	})
 
-	t.Run("a database driver refuses", func(t *testing.T) {
+	t.Run("a database driver refuses, rather than to store the redaction", func(t *testing.T) {
 		t.Parallel()
-		if v, err := driver.DefaultParameterConverter.ConvertValue(s); err == nil || v != nil {
-			t.Errorf("the driver took it as %v", v)
+		if v, err := driver.DefaultParameterConverter.ConvertValue(s); !errors.Is(err, errDriver) || v != nil {
+			t.Errorf("the standard library took it as %v", v)
+		}
+		types := pgtype.NewMap()
+		for _, oid := range []uint32{pgtype.TextOID, pgtype.ByteaOID, pgtype.JSONBOID} {
+			for _, format := range []int16{pgtype.TextFormatCode, pgtype.BinaryFormatCode} {
+				if out, err := types.Encode(oid, format, s, nil); !errors.Is(err, errDriver) || out != nil {
+					t.Errorf("pgx took it for type %d as %q, %v", oid, out, err)
+				}
+			}
 		}
 	})
 }
