@@ -15,8 +15,7 @@ GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)
 .PHONY: dev test lint e2e build generate clean help test-pg18 pg tools
 
 dev: ## Start a whole vault with its own PostgreSQL (ARGS="--dir DIR" and the like are passed on)
-	@SEALKEEP_POSTGRES_BIN="$$(scripts/postgres.sh)" && export SEALKEEP_POSTGRES_BIN && \
-	mkdir -p bin && $(GO_BUILD) -o bin/sealkeep ./cmd/sealkeep && \
+	@scripts/postgres.sh >/dev/null && mkdir -p bin && $(GO_BUILD) -o bin/sealkeep ./cmd/sealkeep && \
 	exec bin/sealkeep dev $(ARGS)
 
 test: ## Run the tests, with the race detector where a C compiler works (GOTESTFLAGS="-run X" and the like)
@@ -27,7 +26,7 @@ e2e: ## Run the test module's long tests too: end to end, faults, load
 	@scripts/test.sh test $(GOTESTFLAGS)
 
 test-pg18: ## Run the tests on PostgreSQL 18
-	@SEALKEEP_POSTGRES_BIN="$$(scripts/postgres18.sh)" && export SEALKEEP_POSTGRES_BIN && \
+	@unset SEALKEEP_TEST_POSTGRES_URL; SEALKEEP_POSTGRES_BIN="$$(scripts/postgres18.sh)" && export SEALKEEP_POSTGRES_BIN && \
 	$(MAKE) --no-print-directory test
 
 lint: tools ## Check style, import walls, generated code, go.mod files and scripts
@@ -40,7 +39,7 @@ build: ## Build every program of cmd/ into bin/, static
 	@mkdir -p bin && $(GO_BUILD) -o bin/ ./cmd/...
 
 pg: ## Find a PostgreSQL server, or fetch one into .tools/pg, and say which
-	@bin="$$(scripts/postgres.sh)" && echo "$$bin" && "$$bin/postgres" --version
+	@scripts/postgres.sh
 
 clean: ## Remove bin/ and .tools/ (the data of `make dev` stays)
 	@rm -rf bin .tools

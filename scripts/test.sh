@@ -9,7 +9,8 @@ module=$1
 shift
 
 if [ -z "${SEALKEEP_TEST_POSTGRES_URL:-}" ]; then
-	SEALKEEP_POSTGRES_BIN=$("$root/scripts/postgres.sh")
+	server=$("$root/scripts/postgres.sh")
+	SEALKEEP_POSTGRES_BIN=$(printf '%s\n' "$server" | head -n 1)
 	export SEALKEEP_POSTGRES_BIN
 fi
 
