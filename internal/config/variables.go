@@ -1,0 +1,142 @@
+package config
+
+import "slices"
+
+//go:generate go run ./gendocs ../../docs/configuration.md
+
+// Variable is what an operator needs to know of one variable.
+type Variable struct {
+	Name    string
+	Type    string // what may be written, in words
+	Default string // empty means none
+	Meaning string // one or two sentences
+	// Programs names those that read it: "api" is the API server, "sealkeep" the offline commands of the CLI.
+	Programs []string
+	// Secret tells that it holds a secret, is never shown, and may be given as a file by appending _FILE to its name.
+	Secret bool
+
+	least, most int64 // the bounds of a whole number
+	exact       bool  // a file's content is taken as it is, its last line ending included
+}
+
+// Bounds gives the least and the most that a variable may be, if it is a whole number.
+func (v Variable) Bounds() (least, most int64, bounded bool) { return v.least, v.most, v.most > 0 }
+
+var (
+	api  = []string{"api"}
+	cli  = []string{"sealkeep"}
+	both = []string{"api", "sealkeep"}
+)
+
+// variables is all that this release reads, by subject, in the order of the manual. Nothing is declared that no program
+// reads.
+var variables = []Variable{
+	{
+		Name: "VAULT_API_LISTEN", Type: "host:port", Default: "0.0.0.0:8200", Programs: api,
+		Meaning: "Where the API listens. An empty host is every address; port 0 is one that the system chooses.",
+	},
+	{
+		Name: "VAULT_TELEMETRY_LISTEN", Type: "host:port", Default: "127.0.0.1:9200", Programs: api,
+		Meaning: "Where `/livez`, `/readyz` and `/metrics` are served. They need no authentication, so keep this listener off public networks.",
+	},
+	{
+		Name: "VAULT_ALLOWED_IPS", Type: "IPv4 addresses and CIDR prefixes, separated by commas or spaces", Programs: api,
+		Meaning: "The client addresses that may read values. Empty denies every read.",
+	},
+	{
+		Name: "VAULT_ALLOW_IPV6", Type: "true or false", Default: "false", Programs: api,
+		Meaning: "Whether the lists of addresses may hold IPv6 entries. Without it IPv6 clients are denied.",
+	},
+	{
+		Name: "VAULT_TRUST_PROXY", Type: "true or false", Default: "false", Programs: api,
+		Meaning: "Whether a peer listed in `VAULT_TRUSTED_PROXIES` may name the client in `X-Forwarded-For`.",
+	},
+	{
+		Name: "VAULT_TRUSTED_PROXIES", Type: "addresses and CIDR prefixes, separated by commas or spaces", Programs: api,
+		Meaning: "The proxies in front of the API. The client is the right-most address in `X-Forwarded-For` that is none of them.",
+	},
+	{
+		Name: "VAULT_READ_AUTH", Type: "`ip` or `ip+token`", Default: "ip", Programs: api,
+		Meaning: "What a read needs: an allowed address, or also a token whose role may read that name. In clusters, where workloads share addresses, use `ip+token`.",
+	},
+	{
+		Name: "VAULT_DATABASE_URL", Type: "`postgres://user:password@host:port,host:port/database?sslmode=…`", Programs: both, Secret: true,
+		Meaning: "How to reach PostgreSQL; name all hosts of a cluster, and the primary is found. Either this or `VAULT_PG_HOSTS` and its companions.",
+	},
+	{
+		Name: "VAULT_PG_HOSTS", Type: "host names, addresses or socket folders, separated by commas", Programs: both,
+		Meaning: "All hosts of the PostgreSQL cluster; the primary is found.",
+	},
+	{
+		Name: "VAULT_PG_PORT", Type: "whole number", Default: "5432", Programs: both, least: 1, most: 65535,
+		Meaning: "The port, the same on every host.",
+	},
+	{
+		Name: "VAULT_PG_USER", Type: "text", Programs: both,
+		Meaning: "The login role. Needed with `VAULT_PG_HOSTS`.",
+	},
+	{
+		Name: "VAULT_PG_PASSWORD", Type: "text", Programs: both, Secret: true,
+		Meaning: "Its password, if it needs one.",
+	},
+	{
+		Name: "VAULT_PG_DBNAME", Type: "text", Programs: both,
+		Meaning: "The database. Needed with `VAULT_PG_HOSTS`.",
+	},
+	{
+		Name: "VAULT_PG_SSLMODE", Type: "`verify-full`, `verify-ca`, `require`, `prefer`, `allow` or `disable`", Programs: both,
+		Meaning: "How the connection is protected. When it isn't given, here or in the URL, it is `verify-full`, but `prefer` if every host is a loopback address or a socket. " +
+			"Anything weaker than `verify-full` towards another host is logged. The certificate authority is that of `sslrootcert` in the URL or of `PGSSLROOTCERT`, else the system's.",
+	},
+	{
+		Name: "VAULT_PG_MAX_CONNS", Type: "whole number", Default: "16", Programs: both, least: 2, most: 1000,
+		Meaning: "How many pooled connections a process may hold. A few dedicated ones for the audit trail come on top.",
+	},
+	{
+		Name: "VAULT_KMS_MODE", Type: "`local`", Default: "aws", Programs: both,
+		Meaning: "Where data keys come from. This release knows `local` alone, which is for development: the master key lies on this host.",
+	},
+	{
+		Name: "VAULT_LOCAL_MASTER_KEY", Type: "32 bytes as 64 hexadecimal digits or base64; a file may hold them raw", Programs: both, Secret: true, exact: true,
+		Meaning: "The master key of `VAULT_KMS_MODE=local`. Whoever has it and the database has every secret; without it nothing opens.",
+	},
+	{
+		Name: "VAULT_BOOTSTRAP_TOKEN", Type: "a token: `svk_…`", Programs: cli, Secret: true,
+		Meaning: "The first admin token, for `sealkeep init` alone, which otherwise makes one and prints it once.",
+	},
+	{
+		Name: "VAULT_AUDIT_TIMEOUT_MS", Type: "whole number, in milliseconds", Default: "2000", Programs: api, least: 100, most: 20000,
+		Meaning: "How long a request waits until its audit record is committed, before it is answered with 503.",
+	},
+	{
+		Name: "VAULT_DRAIN_SECS", Type: "whole number, in seconds", Default: "20", Programs: api, least: 1, most: 600,
+		Meaning: "How long a process that was told to stop may take to finish what is in flight.",
+	},
+	{
+		Name: "VAULT_LOG_LEVEL", Type: "`debug`, `info`, `warn` or `error`", Default: "info", Programs: api,
+		Meaning: "The least severe log line that is written.",
+	},
+}
+
+// Variables lists every variable that this release reads. The caller may keep and change the list.
+func Variables() []Variable { return slices.Clone(variables) }
+
+// lookup finds a variable by its name.
+func lookup(name string) (Variable, bool) {
+	i := slices.IndexFunc(variables, func(v Variable) bool { return v.Name == name })
+	if i < 0 {
+		return Variable{}, false
+	}
+	return variables[i], true
+}
+
+// elsewhere names what belongs to clients or to other programs of the same deployment: in a shared environment file it
+// is no misspelling. What an operator would expect the API to obey (VAULT_TLS_…, VAULT_ALLOWED_IPS_FILE) is not here:
+// silence would look like consent.
+var elsewhere = []string{
+	"VAULT_ADDR", "VAULT_TOKEN", "VAULT_TOKEN_FILE",
+	"VAULT_KMS_KEY_ID", "VAULT_KMS_ALLOWED_KEY_IDS", "VAULT_KMS_MAX_RETRIES", "VAULT_DEK_CACHE_TTL_SECS",
+	"VAULT_ROTATION_POLL_SECS", "VAULT_ROTATION_WORKERS", "VAULT_ROTATION_LEASE_SECS",
+	"VAULT_AUTH_MAX_FAILURES", "VAULT_AUTH_LOCKOUT_SECS", "VAULT_AUTH_WINDOW_SECS",
+	"VAULT_AUDIT_SINKS",
+}
