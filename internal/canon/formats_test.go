@@ -1,0 +1,110 @@
+package canon
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// documented returns, for each label that has a heading in docs/formats.md, the rows of the table below it as
+// "name type", and the whole text.
+func documented(tb testing.TB) (fields map[string][]string, text string) {
+	tb.Helper()
+	raw, err := os.ReadFile("../../docs/formats.md")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	label, row := regexp.MustCompile("`(sealkeep/[^`]+)`"), regexp.MustCompile(`^\| \d+ \| (\w+) \| (.+) \|$`)
+	fields = map[string][]string{}
+	var current []string
+	for line := range strings.Lines(string(raw)) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "#") {
+			current = nil
+			for _, m := range label.FindAllStringSubmatch(line, -1) {
+				current = append(current, m[1])
+			}
+		}
+		if m := row.FindStringSubmatch(line); m != nil {
+			for _, l := range current {
+				fields[l] = append(fields[l], m[1]+" "+m[2])
+			}
+		}
+	}
+	return fields, string(raw)
+}
+
+func TestFormatsDocument_NamesEveryLabelAndType(t *testing.T) {
+	t.Parallel()
+	fields, text := documented(t)
+	for _, l := range []string{LabelAAD, LabelAuditOpen, LabelAuditRecord, LabelAuditClose} {
+		if len(fields[l]) == 0 {
+			t.Errorf("%s has no table of fields", l)
+		}
+	}
+	for _, l := range []string{LabelAuthz, LabelIdempotency, LabelRow("<table>")} {
+		if !strings.Contains(text, "| `"+l+"` |") {
+			t.Errorf("%s is not listed as reserved", l)
+		}
+	}
+	for name, typ := range map[string]byte{
+		"NULL": typeNull, "bytes": typeBytes, "text": typeText, "int": typeInt, "time": typeTime, "UUID": typeUUID, "address": typeAddr,
+	} {
+		if !strings.Contains(text, fmt.Sprintf("| %s | `0x%02x` |", name, typ)) {
+			t.Errorf("type %s is not documented as 0x%02x", name, typ)
+		}
+	}
+}
+
+// The vectors' fields are those of the document, in its order, and each that may be NULL is NULL in some vector.
+func TestFormatsDocument_AgreesWithTheVectors(t *testing.T) {
+	t.Parallel()
+	fields, _ := documented(t)
+	raw, err := os.ReadFile("../../testdata/formats/audit.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type message struct {
+		Name, Label string
+		Fields      []struct {
+			Name, Type string
+			Value      *string
+		}
+	}
+	var file struct {
+		Recovering message `json:"opening_with_predecessor"`
+		Chain      []message
+	}
+	if err := json.Unmarshal(raw, &file); err != nil {
+		t.Fatal(err)
+	}
+	types := map[string]string{"uuid": "UUID", "text": "text", "int": "int", "time": "time", "bytes": "bytes", "addr": "address"}
+	seen := map[string]bool{}
+	for _, m := range append(file.Chain, file.Recovering) {
+		if len(m.Fields) != len(fields[m.Label]) {
+			t.Fatalf("%s: %d fields, %d are documented", m.Name, len(m.Fields), len(fields[m.Label]))
+		}
+		for i, f := range m.Fields {
+			plain := f.Name + " " + types[f.Type]
+			want := []string{plain + " or NULL"}
+			if f.Value != nil {
+				want = append(want, plain)
+			}
+			if doc := fields[m.Label][i]; !slices.Contains(want, doc) {
+				t.Errorf("%s: field %d is %q, documented as %q", m.Name, i+1, plain, doc)
+			}
+			seen[m.Label+fmt.Sprint(i, f.Value == nil)] = true
+		}
+	}
+	for _, l := range []string{LabelAuditOpen, LabelAuditRecord} {
+		for i, doc := range fields[l] {
+			if strings.HasSuffix(doc, " or NULL") && (!seen[l+fmt.Sprint(i, true)] || !seen[l+fmt.Sprint(i, false)]) {
+				t.Errorf("%s: no vectors with and without %q", l, doc)
+			}
+		}
+	}
+}
