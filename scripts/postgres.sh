@@ -6,7 +6,7 @@ cd -- "$(dirname -- "$0")/.."
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-go build -buildvcs=false -o "$work/findpg" ./scripts/findpg
+CGO_ENABLED=0 go build -buildvcs=false -o "$work/findpg" ./scripts/findpg
 if "$work/findpg" 2>"$work/why"; then
 	exit
 fi

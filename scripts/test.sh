@@ -7,6 +7,7 @@ set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 module=$1
 shift
+name=$(sed -n 's/^module //p' "$root/$module/go.mod")
 
 if [ -z "${SEALKEEP_TEST_POSTGRES_URL:-}" ]; then
 	server=$("$root/scripts/postgres.sh")
@@ -19,22 +20,20 @@ probe=$(mktemp -d)
 trap 'rm -rf "$probe"' EXIT
 printf 'package main\n\nimport "C"\n\nfunc main() {}\n' >"$probe/main.go"
 if CGO_ENABLED=1 GOWORK=off go run -buildvcs=false -race "$probe/main.go" >/dev/null 2>"$probe/log"; then
-	race=-race
-	CGO_ENABLED=1
-	export CGO_ENABLED
-	echo "testing ./$module with the race detector"
+	race=-race cgo=1
+	echo "testing $name with the race detector"
 elif [ "${SEALKEEP_REQUIRE_RACE:-}" = 1 ]; then
 	cat "$probe/log" >&2
 	echo "The race detector is required here and does not work: install a C compiler (on Debian and Ubuntu, gcc and libc6-dev)." >&2
 	exit 1
 else
-	race=-race=false
-	echo "testing ./$module without the race detector: it needs a C compiler, and none works here"
+	race=-race=false cgo=0
+	echo "testing $name without the race detector: it needs a C compiler, and none works here"
 fi
 
 cd "$root/$module"
 if [ -z "$(go list ./... 2>/dev/null)" ]; then
-	echo "no packages in ./$module"
+	echo "no packages in $name"
 	exit
 fi
-go test -buildvcs=false "$race" -timeout 20m "$@" ./...
+CGO_ENABLED=$cgo go test -buildvcs=false "$race" -timeout 20m "$@" ./...
