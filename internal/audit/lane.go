@@ -39,7 +39,7 @@ type predecessor struct {
 
 // newLane makes the row of a new stream and the lane that may write to it once the row is committed.
 func newLane(keys *integrity.Keyring, vaultID uuid.UUID, process, kind string, server db.ServerIdentityRow, before *predecessor) (*lane, db.OpenStreamParams, error) {
-	keyID, ok := keys.ActiveKeyID(integrity.Purpose("audit"))
+	keyID, ok := keys.ActiveKeyID(integrity.PurposeAudit)
 	if !ok {
 		return nil, db.OpenStreamParams{}, fmt.Errorf("the keyring has no active key for the audit trail")
 	}

@@ -1,0 +1,25 @@
+package vault
+
+// Actions as the audit trail names them.
+const (
+	ActionCreate          = "secret.create"
+	ActionRead            = "secret.read"
+	ActionVerify          = "secret.verify"
+	ActionUpdate          = "secret.update"
+	ActionRotate          = "secret.rotate"
+	ActionDelete          = "secret.delete"
+	ActionList            = "secret.list"
+	ActionVersions        = "secret.versions"
+	ActionRoleCreate      = "role.create"
+	ActionRoleRead        = "role.read"
+	ActionRoleList        = "role.list"
+	ActionRolePermissions = "role.set_permissions"
+	ActionRoleDelete      = "role.delete"
+	ActionTokenCreate     = "token.create"
+	ActionTokenList       = "token.list"
+	ActionTokenRevoke     = "token.revoke"
+	ActionTokenRecover    = "token.recover"
+	ActionInit            = "vault.init"
+	ActionAuditRead       = "audit.read"
+	ActionStatus          = "status.read"
+)

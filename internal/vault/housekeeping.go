@@ -1,0 +1,113 @@
+package vault
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/sealkeep/sealkeep/internal/postgres"
+	"github.com/sealkeep/sealkeep/internal/postgres/db"
+)
+
+const (
+	// partitionDays is how far ahead audit partitions are made; there is a week to notice that they no longer are.
+	partitionDays = 8
+	flushUses     = 15 * time.Second
+)
+
+// Start begins housekeeping: audit partitions now and hourly, token uses every 15 s. It doesn't wait for either. Starting
+// twice is the same as once.
+func (v *Vault) Start(ctx context.Context) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.started {
+		return nil
+	}
+	v.started = true
+	ctx, v.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	for _, loop := range []func(context.Context){v.ensurePartitions, v.writeUses} {
+		v.loops.Add(1)
+		go func() {
+			defer v.loops.Done()
+			loop(ctx)
+		}()
+	}
+	return nil
+}
+
+// Stop ends housekeeping. It is safe twice, and unstarted.
+func (v *Vault) Stop(ctx context.Context) error {
+	v.mu.Lock()
+	cancel := v.cancel
+	v.mu.Unlock()
+	if cancel == nil {
+		return nil
+	}
+	cancel()
+	v.loops.Wait()
+	v.flushUses(ctx)
+	return nil
+}
+
+// ensurePartitions makes the coming days' audit partitions. Without one for today every answer would be refused, so failures
+// are tried again soon and are loud.
+func (v *Vault) ensurePartitions(ctx context.Context) {
+	for {
+		wait := time.Hour + rand.N(5*time.Minute) //nolint:gosec // jitter, not a secret
+		if _, err := v.db.EnsurePartitions(ctx, partitionDays); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			v.log.Error("audit partitions could not be made", "error", err)
+			wait = 5*time.Second + rand.N(5*time.Second) //nolint:gosec // jitter, not a secret
+		} else {
+			v.setPartitionsAhead(partitionDays)
+		}
+		if !pause(ctx, wait) {
+			return
+		}
+	}
+}
+
+func (v *Vault) setPartitionsAhead(days int) {
+	v.mu.Lock()
+	v.partitions = days
+	v.mu.Unlock()
+	v.metrics.ahead.Set(float64(days))
+}
+
+func (v *Vault) writeUses(ctx context.Context) {
+	for pause(ctx, flushUses) {
+		v.flushUses(ctx)
+	}
+}
+
+// flushUses writes down when tokens were last used. What can't be written is forgotten: it is a convenience, and the audit
+// trail knows every use.
+func (v *Vault) flushUses(ctx context.Context) {
+	seen := v.uses.take()
+	if len(seen) == 0 {
+		return
+	}
+	var params db.TouchTokensParams
+	for id, at := range seen {
+		params.TokenIds = append(params.TokenIds, id)
+		params.UsedAt = append(params.UsedAt, at)
+	}
+	err := v.db.InTx(ctx, func(tx *postgres.Tx) error { return tx.TouchTokens(ctx, params) })
+	if err != nil {
+		v.log.Debug("token uses were not written down", "tokens", len(seen), "error", err)
+	}
+}
+
+// pause waits for d; false means that ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,134 @@
+package vault
+
+import (
+	"context"
+	"encoding/base64"
+
+	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/postgres/db"
+	"github.com/sealkeep/sealkeep/internal/secret"
+)
+
+const (
+	defaultPage = 100
+	maxPage     = 1000
+)
+
+// List gives one page of metadata, by name in byte order, of the secrets that the caller's role can act on in any way.
+func (v *Vault) List(ctx context.Context, c Caller, r ListRequest) (*Page, error) {
+	limit, err := pageLimit(r.Limit)
+	if err != nil {
+		return nil, err
+	}
+	if err := secret.CheckPrefix(r.Prefix); err != nil {
+		return nil, err
+	}
+	after, err := parseCursor(r.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	op := operation{action: ActionList, rule: needsToken, detail: map[string]any{"prefix": r.Prefix}}
+	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) (*Page, error) {
+		everything, exact, prefixes := a.who.rules.Scope()
+		rows, err := v.db.ListSecrets(ctx, db.ListSecretsParams{
+			After: after, Prefix: r.Prefix, Upper: upperBound(r.Prefix), Everything: everything,
+			Exact: nonNil(exact), Prefixes: nonNil(prefixes), MaxRows: int32(limit + 1), //nolint:gosec // at most 1001
+		})
+		if err != nil {
+			return nil, err
+		}
+		page := &Page{Items: make([]Metadata, 0, min(len(rows), limit))}
+		if len(rows) > limit {
+			rows = rows[:limit]
+			page.NextCursor = base64.RawURLEncoding.EncodeToString([]byte(rows[limit-1].Name))
+		}
+		for _, row := range rows {
+			metadata, err := secret.DecodeCustomMetadata(row.CustomMetadata)
+			if err != nil {
+				return nil, fault.Wrap(fault.Internal, err, "")
+			}
+			page.Items = append(page.Items, Metadata{
+				Name: row.Name, Kind: secret.Kind(row.Kind), Format: secret.Format(row.Format), Description: row.Description,
+				RotationIntervalSecs: row.RotationIntervalSecs, GracePeriodSecs: row.GracePeriodSecs,
+				Version: row.CurrentVersion, NextRotationAt: row.NextRotationAt, CustomMetadata: metadata,
+				CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt,
+			})
+		}
+		a.note("items", len(page.Items))
+		return page, nil
+	})
+}
+
+// Versions describes all versions of a secret that are still stored, newest first.
+func (v *Vault) Versions(ctx context.Context, c Caller, name string) ([]VersionMetadata, error) {
+	parsed, err := secret.ParseName(name)
+	if err != nil {
+		return nil, err
+	}
+	op := operation{action: ActionVersions, rule: needsAnyRight, name: parsed.String()}
+	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) ([]VersionMetadata, error) {
+		row, err := v.find(ctx, parsed.String(), 0)
+		if err != nil {
+			return nil, err
+		}
+		rows, err := v.db.Versions(ctx, row.SecretID)
+		if err != nil {
+			return nil, err
+		}
+		versions := make([]VersionMetadata, len(rows))
+		for i, r := range rows {
+			state := secret.State(r.State)
+			versions[i] = VersionMetadata{
+				Version: r.Version, State: state, Valid: secret.Valid(state, r.ExpiresAt, r.ReadAt),
+				CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt,
+			}
+		}
+		a.version = row.CurrentVersion
+		return versions, nil
+	})
+}
+
+func pageLimit(limit int) (int, error) {
+	switch {
+	case limit == 0:
+		return defaultPage, nil
+	case limit < 0 || limit > maxPage:
+		return 0, fault.Newf(fault.Invalid, "limit is 1 to %d", maxPage)
+	}
+	return limit, nil
+}
+
+// parseCursor gives the name that the page comes after. A cursor is no authority: the page is filtered by the caller's scope
+// whatever it says.
+func parseCursor(cursor string) (string, error) {
+	if cursor == "" {
+		return "", nil
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err == nil {
+		_, err = secret.ParseName(string(raw))
+	}
+	if err != nil {
+		return "", fault.New(fault.Invalid, "cursor isn't one that a page gave: start again without it")
+	}
+	return string(raw), nil
+}
+
+// upperBound gives the first name, in byte order, past all that begin with prefix. Names are ASCII, so the last byte can
+// always be raised.
+func upperBound(prefix string) *string {
+	if prefix == "" {
+		return nil
+	}
+	b := []byte(prefix)
+	b[len(b)-1]++
+	upper := string(b)
+	return &upper
+}
+
+func nonNil(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}

@@ -1,0 +1,102 @@
+package vault
+
+import (
+	"context"
+	"time"
+
+	"github.com/sealkeep/sealkeep/internal/access"
+	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/postgres"
+	"github.com/sealkeep/sealkeep/internal/secret"
+)
+
+// Rotate gives an automatic secret a newly generated value at once. The answer holds it only if the caller may also read it.
+func (v *Vault) Rotate(ctx context.Context, c Caller, name string) (*Secret, error) {
+	parsed, err := secret.ParseName(name)
+	if err != nil {
+		return nil, err
+	}
+	op := operation{action: ActionRotate, rule: needsRight, right: access.Rotate, name: parsed.String()}
+	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) (*Secret, error) {
+		var rotated *Secret
+		err := retryRaced(ctx, func() error {
+			var err error
+			rotated, err = v.rotateOnce(ctx, a)
+			return err
+		})
+		return rotated, err
+	})
+}
+
+func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
+	row, err := v.find(ctx, a.op.name, 0)
+	if err != nil {
+		return nil, err
+	}
+	if row.Kind != string(secret.Automatic) {
+		return nil, fault.New(fault.Conflict, "only automatic secrets rotate: PUT a new value instead").WithCode("not_automatic")
+	}
+	on, err := baseOf(row)
+	if err != nil {
+		return nil, a.alarm(row.Name, row.Version, err)
+	}
+	next, err := v.regenerate(ctx, a, row)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := v.seal(ctx, row.SecretID, row.Name, on.version+1, next)
+	if err != nil {
+		next.Release()
+		return nil, err
+	}
+	disclosed := a.mayRead()
+	a.version = on.version + 1
+	a.note("disclosed", disclosed)
+	var createdAt time.Time
+	err = a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
+		locked, err := lockBase(ctx, tx, a.op.name, on)
+		if err != nil {
+			return err
+		}
+		var interval time.Duration
+		if locked.RotationIntervalSecs != nil {
+			interval = secret.Seconds(*locked.RotationIntervalSecs)
+		}
+		createdAt, err = supersede(ctx, tx, on, sealed, secret.Seconds(locked.GracePeriodSecs), interval)
+		return err
+	})
+	if err != nil {
+		next.Release()
+		return nil, err
+	}
+	s := &Secret{
+		Name: row.Name, Kind: secret.Automatic, Format: next.Format, Version: on.version + 1, VersionUID: sealed.uid,
+		CreatedAt: createdAt,
+	}
+	if !disclosed {
+		next.Release()
+		return s, nil
+	}
+	s.Material = &next
+	return s, nil
+}
+
+// regenerate makes the next material: the same user name, a new value.
+func (v *Vault) regenerate(ctx context.Context, a *attempt, row *versionRow) (secret.Material, error) {
+	next := secret.Material{Format: secret.Format(row.Format)}
+	if next.Format == secret.Userpass {
+		current, err := v.openCurrent(ctx, row)
+		if err != nil {
+			return secret.Material{}, a.alarm(row.Name, row.Version, err)
+		}
+		defer current.Release()
+		next.Username = current.Username.Clone()
+	}
+	value, err := v.generate()
+	if err != nil {
+		next.Release()
+		return secret.Material{}, err
+	}
+	next.Value = value
+	return next, nil
+}

@@ -1,0 +1,143 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/sealkeep/sealkeep/internal/envelope"
+	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/kms"
+	"github.com/sealkeep/sealkeep/internal/postgres/db"
+	"github.com/sealkeep/sealkeep/internal/secret"
+)
+
+// versionRow is a secret with one of its versions, as read from the database. The version's columns are missing when the
+// secret has no such version.
+type versionRow = db.CurrentVersionsRow
+
+// dekContext is the encryption context that a version's DEK is wrapped under.
+func dekContext(p envelope.Place) map[string]string {
+	return map[string]string{
+		"use": "secret", "secret_id": uuid.UUID(p.SecretID).String(), "name": p.Name,
+		"version": strconv.FormatInt(p.Version, 10),
+	}
+}
+
+// sealedVersion is a version ready to be inserted.
+type sealedVersion struct {
+	uid    uuid.UUID
+	key    kms.DataKey // its plaintext is already released
+	sealed envelope.Sealed
+}
+
+// seal makes a new version's ciphertext under a fresh DEK. It calls the KMS, so it must not run inside a transaction.
+func (v *Vault) seal(ctx context.Context, secretID uuid.UUID, name string, version int64, m secret.Material) (*sealedVersion, error) {
+	uid, err := uuid.NewRandomFromReader(v.cfg.Random)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, fmt.Errorf("making a version id: %w", err), "")
+	}
+	place := envelope.Place{SecretID: secretID, Name: name, Version: version, VersionUID: uid}
+	key, err := v.keeper.GenerateDataKey(ctx, dekContext(place))
+	if err != nil {
+		return nil, keeperFault("making a data key", err)
+	}
+	defer key.Plaintext.Release()
+	plaintext := m.Encode()
+	defer plaintext.Release()
+	sealed, err := v.sealer.Seal(key.Plaintext, place, plaintext)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, fmt.Errorf("sealing: %w", err), "")
+	}
+	return &sealedVersion{uid: uid, key: key, sealed: sealed}, nil
+}
+
+func (s *sealedVersion) params(secretID uuid.UUID, version int64) db.InsertVersionParams {
+	return db.InsertVersionParams{
+		SecretID: secretID, Version: version, VersionUid: s.uid, KmsKeyID: s.key.KeyID, WrappedDek: s.key.Wrapped,
+		Nonce: s.sealed.Nonce, Ciphertext: s.sealed.Ciphertext,
+	}
+}
+
+// keeperFault keeps the keeper's own kind and makes everything else unavailable: it fails closed.
+func keeperFault(doing string, err error) error {
+	var known *fault.Error
+	if errors.As(err, &known) {
+		return fault.Wrap(known.Kind, fmt.Errorf("%s: %w", doing, err), "")
+	}
+	return fault.Wrap(fault.Unavailable, fmt.Errorf("%s: %w", doing, err), "")
+}
+
+// errDamaged means that what the database holds can't be what the vault wrote.
+var errDamaged = errors.New("the row doesn't verify")
+
+// open opens the version in row and checks that it is what the row says. Any error means that nothing of it may be served.
+func (v *Vault) open(ctx context.Context, row *versionRow) (secret.Material, error) {
+	if row.Version == nil || row.VersionUid == nil || row.KmsKeyID == nil {
+		return secret.Material{}, fmt.Errorf("%w: the version's row is missing", errDamaged)
+	}
+	place := envelope.Place{SecretID: row.SecretID, Name: row.Name, Version: *row.Version, VersionUID: *row.VersionUid}
+	dek, err := v.keeper.Decrypt(ctx, row.WrappedDek, *row.KmsKeyID, dekContext(place))
+	if err != nil {
+		if errors.Is(err, kms.ErrInvalidCiphertext) {
+			return secret.Material{}, fmt.Errorf("%w: its DEK doesn't unwrap in its place: %w", errDamaged, err)
+		}
+		return secret.Material{}, keeperFault("unwrapping a data key", err)
+	}
+	defer dek.Release()
+	plaintext, err := envelope.Open(dek, place, envelope.Sealed{Nonce: row.Nonce, Ciphertext: row.Ciphertext})
+	if err != nil {
+		return secret.Material{}, fmt.Errorf("%w: its ciphertext doesn't open in its place: %w", errDamaged, err)
+	}
+	defer plaintext.Release()
+	m, err := secret.DecodeMaterial(plaintext)
+	if err != nil {
+		return secret.Material{}, fmt.Errorf("%w: its content can't be decoded: %w", errDamaged, err)
+	}
+	if string(m.Format) != row.Format {
+		m.Release()
+		return secret.Material{}, fmt.Errorf("%w: it holds another format than the secret's", errDamaged)
+	}
+	return m, nil
+}
+
+// openCurrent opens the row of a secret's current version, and refuses one that isn't.
+func (v *Vault) openCurrent(ctx context.Context, row *versionRow) (secret.Material, error) {
+	if row.State == nil || *row.State != string(secret.Current) {
+		return secret.Material{}, fmt.Errorf("%w: the current version's row is missing or isn't current", errDamaged)
+	}
+	return v.open(ctx, row)
+}
+
+// valid tells whether the row's version may be served or matched, by the database's clock.
+func (row validity) valid() bool {
+	return row.state != nil && secret.Valid(secret.State(*row.state), row.expiresAt, row.readAt)
+}
+
+type validity struct {
+	state     *string
+	expiresAt *time.Time
+	readAt    time.Time
+}
+
+// alarm turns damage into a generic failure for the caller, and into a log line, a metric and an outcome for everyone who
+// watches. Other errors pass.
+func (a *attempt) alarm(name string, version *int64, err error) error {
+	if !errors.Is(err, errDamaged) {
+		return err
+	}
+	a.outcome = outcomeUnverifiable
+	var number int64
+	if version != nil {
+		number = *version
+	}
+	a.version = number
+	a.vault.metrics.integrity.WithLabelValues(a.op.action).Inc()
+	a.vault.log.Error("integrity alarm: a stored version doesn't verify",
+		"secret", name, "version", number, "action", a.op.action, "request_id", a.caller.RequestID, "error", err)
+	return fault.Wrap(fault.Internal, err, "")
+}

@@ -1,0 +1,134 @@
+// Package vault holds the use cases: what can be asked of a vault, by whom, and with what evidence.
+//
+// Every use case takes an explicit Caller and passes one function, pass, which decides, runs it, and commits the evidence
+// before an answer may leave. There is no way around it and no identity from a context.
+//
+// Invariants:
+//   - I1: plaintext stays in sensitive.Bytes from the edge to the envelope and back.
+//   - I2, I3: an answer is returned only once its audit record is committed; a mutation and its record commit together.
+//   - I4: what can't be decided or verified is refused.
+//   - I5: a version opens only in its own place; one that doesn't raises an alarm.
+//   - I9: a superseded version is valid until its expiry, by the database's clock, and never after.
+//   - I12: values and fingerprints are compared in constant time; verify opens every valid version whatever matched.
+package vault
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealkeep/sealkeep/internal/access"
+	"github.com/sealkeep/sealkeep/internal/audit"
+	"github.com/sealkeep/sealkeep/internal/envelope"
+	"github.com/sealkeep/sealkeep/internal/kms"
+	"github.com/sealkeep/sealkeep/internal/postgres"
+	"github.com/sealkeep/sealkeep/internal/sensitive"
+)
+
+// Keeper makes and unwraps data keys; the key management service that it stands for is the only thing that can.
+type Keeper interface {
+	// GenerateDataKey returns a new 256-bit key, in plaintext and wrapped under the encryption context.
+	GenerateDataKey(ctx context.Context, encryptionContext map[string]string) (kms.DataKey, error)
+	// Decrypt unwraps; the caller releases the key.
+	Decrypt(ctx context.Context, wrapped []byte, keyID string, encryptionContext map[string]string) (sensitive.Bytes, error)
+	// KeyID names the key that new data keys are wrapped under.
+	KeyID() string
+}
+
+// ReadAuth says what a reader must bring besides an allowlisted address.
+type ReadAuth string
+
+const (
+	// ReadAuthIP asks for nothing more: every host on the allowlist reads everything.
+	ReadAuthIP ReadAuth = "ip"
+	// ReadAuthIPToken asks for a token whose role may read the name, too.
+	ReadAuthIPToken ReadAuth = "ip+token"
+)
+
+// ParseReadAuth parses the value of VAULT_READ_AUTH.
+func ParseReadAuth(s string) (ReadAuth, error) {
+	switch r := ReadAuth(s); r {
+	case ReadAuthIP, ReadAuthIPToken:
+		return r, nil
+	default:
+		return "", errors.New(`read authorization is "ip" or "ip+token"`)
+	}
+}
+
+// Config tunes a Vault.
+type Config struct {
+	// Allowlist holds the addresses that values may be disclosed to. The zero value denies every read.
+	Allowlist access.Allowlist
+	// ReadAuth is what else a reader must bring; the zero value means ReadAuthIPToken, the stricter one.
+	ReadAuth ReadAuth
+	// KMSMode names the keeper in status: "local" or "aws".
+	KMSMode string
+	Log     *slog.Logger
+	Metrics prometheus.Registerer // nil: metrics are kept but not registered
+	// Random makes values, tokens, nonces and ids; nil means the system's generator.
+	Random io.Reader
+}
+
+func (c *Config) complete() {
+	if c.ReadAuth == "" {
+		c.ReadAuth = ReadAuthIPToken
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Random == nil {
+		c.Random = rand.Reader
+	}
+}
+
+// Vault serves the use cases. It is safe for concurrent use.
+type Vault struct {
+	db      *postgres.DB
+	trail   *audit.Trail
+	keeper  Keeper
+	vaultID uuid.UUID
+	cfg     Config
+	log     *slog.Logger
+	sealer  *envelope.Sealer
+	metrics *metrics
+	uses    tokenUses
+
+	mu         sync.Mutex
+	started    bool
+	cancel     context.CancelFunc
+	loops      sync.WaitGroup
+	partitions int // days ahead, as last ensured
+}
+
+// New makes a Vault over a database whose schema was checked and a started trail. Stop the Vault before the trail, and the
+// trail before the database.
+func New(database *postgres.DB, trail *audit.Trail, keeper Keeper, vaultID uuid.UUID, cfg Config) (*Vault, error) {
+	cfg.complete()
+	sealer, err := envelope.NewSealer(cfg.Random)
+	if err != nil {
+		return nil, fmt.Errorf("making the sealer: %w", err)
+	}
+	return &Vault{
+		db: database, trail: trail, keeper: keeper, vaultID: vaultID, cfg: cfg, log: cfg.Log,
+		sealer: sealer, metrics: newMetrics(cfg.Metrics), uses: tokenUses{seen: map[uuid.UUID]time.Time{}},
+	}, nil
+}
+
+// Ready tells whether requests would be served: the database answers and evidence can be committed.
+func (v *Vault) Ready(ctx context.Context) error {
+	if !v.trail.Ready() {
+		return errors.New("audit rounds can't run")
+	}
+	if err := v.db.Ping(ctx); err != nil {
+		return fmt.Errorf("the database doesn't answer: %w", err)
+	}
+	return nil
+}
