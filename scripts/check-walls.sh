@@ -73,6 +73,8 @@ deny  internal/cli          code github.com/gin-gonic/gin
 deny  internal/cli          code ~/cmd/sealkeep
 deny  internal/cli          code ~/internal/pgtest
 allow internal/cli          code ~/internal/vault
+deny  internal/boot         code ~/internal/cli
+allow internal/boot         code ~/internal/httpapi
 deny  internal/config       code ~/internal/secret
 deny  internal/telemetry    code ~/internal/vault
 deny  internal/process      code ~/internal/postgres
