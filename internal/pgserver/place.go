@@ -71,7 +71,7 @@ func temporaryPlace(a account) (place, error) {
 	parents := []string{os.TempDir(), "/tmp", "/var/tmp"}
 	var stat unix.Statfs_t
 	if os.Getenv("TMPDIR") == "" && unix.Statfs(memoryParent, &stat) == nil &&
-		uint64(stat.Bavail)*uint64(stat.Bsize) >= memoryRoom { //nolint:unconvert,gosec // the types differ between systems; sizes are not negative
+		float64(stat.Bavail)*float64(stat.Bsize) >= memoryRoom {
 		parents = append([]string{memoryParent}, parents...)
 	}
 	dir, err := temporaryFolder(a, parents...)
