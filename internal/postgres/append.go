@@ -39,7 +39,7 @@ type Append struct {
 
 // Appended is what the round trip that appended saw.
 type Appended struct {
-	DatabaseTime time.Time // now() of the appending transaction
+	DatabaseTime time.Time // the clock when the statement ran
 	Epoch        int64     // of the grants
 }
 
@@ -61,7 +61,7 @@ WITH head AS (
         WITH ORDINALITY AS r (at, actor, client_ip, action, secret_name, version, outcome, request_id, trace_id, detail, mac, n)
     RETURNING 1
 )
-SELECT (SELECT count(*) FROM added), now(), (SELECT epoch FROM vault.authz_state)`
+SELECT (SELECT count(*) FROM added), clock_timestamp(), (SELECT epoch FROM vault.authz_state)`
 
 func (a Append) arguments() []any {
 	n := len(a.Records)

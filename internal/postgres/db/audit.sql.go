@@ -319,7 +319,7 @@ func (q *Queries) RecordedStreams(ctx context.Context) ([]uuid.UUID, error) {
 }
 
 const records = `-- name: Records :many
-SELECT stream_id, seq, at, actor, coalesce(client_ip::text, '')::text AS client_ip, action, secret_name, version, outcome, request_id, trace_id, detail, mac, key_id
+SELECT stream_id, seq, at, actor, coalesce(abbrev(client_ip), '')::text AS client_ip, action, secret_name, version, outcome, request_id, trace_id, detail, mac, key_id
 FROM vault.audit_log WHERE stream_id = $1 AND seq > $2 ORDER BY seq, at, mac LIMIT $3
 `
 

@@ -40,7 +40,7 @@ SELECT DISTINCT stream_id FROM vault.audit_log;
 
 -- name: Records :many
 -- The address comes as text, netmask and all, so that an edited one is seen and not an error of the driver.
-SELECT stream_id, seq, at, actor, coalesce(client_ip::text, '')::text AS client_ip, action, secret_name, version, outcome, request_id, trace_id, detail, mac, key_id
+SELECT stream_id, seq, at, actor, coalesce(abbrev(client_ip), '')::text AS client_ip, action, secret_name, version, outcome, request_id, trace_id, detail, mac, key_id
 FROM vault.audit_log WHERE stream_id = @stream_id AND seq > @after_seq ORDER BY seq, at, mac LIMIT @max_rows;
 
 -- name: CountRecords :one
