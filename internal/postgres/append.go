@@ -159,15 +159,11 @@ func (c *AuditConn) Append(ctx context.Context, a Append) (Appended, Outcome, er
 		return Appended{}, RolledBack, fmt.Errorf("appending to the audit trail: %w", err)
 	default:
 		c.Close(ctx)
-		return Appended{}, Unknown, fmt.Errorf("%w: %w", ErrOutcomeUnknown, errors.Join(err, errCutWait(err)))
+		if err == nil {
+			err = errCutWait
+		}
+		return Appended{}, Unknown, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 	}
-}
-
-func errCutWait(err error) error {
-	if err != nil {
-		return nil
-	}
-	return errors.New("the wait for a synchronous standby was cut short")
 }
 
 // Alive makes one empty round trip. After a false nothing is in doubt: no append was under way.

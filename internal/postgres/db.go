@@ -61,7 +61,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, errors.New("the database's connection string can't be parsed: see VAULT_DATABASE_URL and VAULT_PG_*")
 	}
 	configureSession(poolConfig.ConnConfig, cfg)
-	poolConfig.MaxConns = int32(min(max(cfg.MaxConns, 1), 1000)) //nolint:gosec // bounded on this line
+	poolConfig.MaxConns = int32(min(max(cfg.MaxConns, 1), 1000))
 	poolConfig.MaxConnLifetime = time.Hour
 	poolConfig.MaxConnLifetimeJitter = 10 * time.Minute
 	poolConfig.MaxConnIdleTime = 10 * time.Minute

@@ -37,6 +37,8 @@ var ErrOutcomeUnknown = errors.New("the outcome of the commit is unknown")
 // written.
 var ErrStreamMoved = errors.New("the audit stream's head is not where this process left it")
 
+var errCutWait = errors.New("the wait for a synchronous standby was cut short")
+
 const cutWaitKey = "sealkeep: a wait for a synchronous standby was cut short"
 
 // noteCutWait remembers on the connection that the server gave up waiting for a synchronous standby. PostgreSQL reports

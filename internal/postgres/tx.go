@@ -56,7 +56,7 @@ func (t *Tx) Commit(ctx context.Context) (Outcome, error) {
 		// The session may carry the mark of a cut wait: it is not used again.
 		_ = t.conn.Conn().Close(ctx)
 		if err == nil {
-			return Unknown, fmt.Errorf("%w: the wait for a synchronous standby was cut short", ErrOutcomeUnknown)
+			err = errCutWait
 		}
 		return Unknown, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 	}
