@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 )
 
@@ -30,25 +31,26 @@ type Part struct {
 	// Stop returns when the part has finished, or with an error soon after its context ends. It is called once, also
 	// after a Start that failed half way, and never without Start. Nil means that nothing is to stop.
 	Stop func(context.Context) error
+	// Failed gives an error should the part fail by itself once it works. Nil means that it can't.
+	Failed <-chan error
 }
 
-// Run starts the parts in order and stops them in the opposite order once ctx is done or something comes out of failed,
+// Run starts the parts in order and stops them in the opposite order once ctx is done or a part fails by itself,
 // whichever is first. All the stopping together gets the time drain; every part is stopped, whatever became of the ones
 // before it, and one that is not over by then is left to itself. A Start that fails stops those that were started.
 //
 // It returns nil if ctx ended, be it during the start, and every part stopped; otherwise all that went wrong.
-func Run(ctx context.Context, log *slog.Logger, drain time.Duration, failed <-chan error, parts ...Part) error {
+func Run(ctx context.Context, log *slog.Logger, drain time.Duration, parts ...Part) error {
 	started, err := start(ctx, parts)
 	switch {
 	case err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled):
 		log.Info("stopping: told to while starting", "at", err.Error())
 		err = nil
 	case err == nil:
-		select {
-		case <-ctx.Done():
-			log.Info("stopping: what is in flight is being finished", "within", drain.String())
-		case err = <-failed:
+		if err = wait(ctx, parts); err != nil {
 			log.Error("stopping: a part of the process failed", "error", err)
+		} else {
+			log.Info("stopping: what is in flight is being finished", "within", drain.String())
 		}
 	}
 
@@ -77,6 +79,33 @@ func start(ctx context.Context, parts []Part) (started int, err error) {
 		}
 	}
 	return len(parts), nil
+}
+
+// wait returns nil when ctx is done, and an error when a part fails before that.
+func wait(ctx context.Context, parts []Part) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var watchers sync.WaitGroup
+	defer watchers.Wait()
+	defer cancel()
+	failed := make(chan error, len(parts))
+	for _, part := range parts {
+		if part.Failed == nil {
+			continue
+		}
+		watchers.Go(func() {
+			select {
+			case err := <-part.Failed:
+				failed <- err
+			case <-ctx.Done():
+			}
+		})
+	}
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // stop stops one part, and gives it up when ctx ends: a server that went silent must not keep this process from ending.

@@ -49,7 +49,7 @@ func TestPartsStopInTheOppositeOrder(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	last := Part{Name: "last", Start: func(context.Context) error { cancel(); return nil }}
 	onlyStops := Part{Name: "stops", Stop: func(context.Context) error { d.note("stop stops"); return nil }}
-	if err := Run(ctx, quiet, time.Hour, nil, d.part("a", nil, nil), onlyStops, d.part("b", nil, nil), last); err != nil {
+	if err := Run(ctx, quiet, time.Hour, d.part("a", nil, nil), onlyStops, d.part("b", nil, nil), last); err != nil {
 		t.Error(err)
 	}
 	d.want(t, "start a", "start b", "stop b", "stop stops", "stop a")
@@ -59,7 +59,7 @@ func TestFailedStartStopsWhatWasStarted(t *testing.T) {
 	t.Parallel()
 	var d diary
 	broken := errors.New("broken")
-	err := Run(t.Context(), quiet, time.Hour, nil, d.part("a", nil, nil), d.part("b", broken, nil), d.part("c", nil, nil))
+	err := Run(t.Context(), quiet, time.Hour, d.part("a", nil, nil), d.part("b", broken, nil), d.part("c", nil, nil))
 	if !errors.Is(err, broken) || !strings.Contains(err.Error(), "starting b") {
 		t.Errorf("got %v", err)
 	}
@@ -72,7 +72,9 @@ func TestFailedStopDoesNotKeepTheOthersFromStopping(t *testing.T) {
 	first, second := errors.New("first"), errors.New("second")
 	failed := make(chan error, 1)
 	failed <- errors.New("accept")
-	err := Run(t.Context(), quiet, time.Hour, failed, d.part("a", nil, first), d.part("b", nil, second), d.part("c", nil, nil))
+	fails := d.part("b", nil, second)
+	fails.Failed = failed
+	err := Run(t.Context(), quiet, time.Hour, d.part("a", nil, first), fails, d.part("c", nil, nil))
 	if !errors.Is(err, first) || !errors.Is(err, second) || !strings.Contains(err.Error(), "accept") {
 		t.Errorf("got %v", err)
 	}
@@ -82,7 +84,7 @@ func TestFailedStopDoesNotKeepTheOthersFromStopping(t *testing.T) {
 func TestStopHasTimeThoughTheProcessWasToldToStop(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(context.WithValue(t.Context(), valueKey{}, "value"))
-	err := Run(ctx, quiet, time.Hour, nil, Part{
+	err := Run(ctx, quiet, time.Hour, Part{
 		Name: "worker",
 		Stop: func(stopping context.Context) error {
 			if _, bounded := stopping.Deadline(); stopping.Err() != nil || !bounded || stopping.Value(valueKey{}) != "value" {
@@ -107,7 +109,7 @@ func TestToldToStopWhileStarting(t *testing.T) {
 		Start: func(ctx context.Context) error { cancel(); <-ctx.Done(); return ctx.Err() },
 		Stop:  func(context.Context) error { d.note("stop waits"); return nil },
 	}
-	if err := Run(ctx, quiet, time.Hour, nil, d.part("a", nil, nil), waits, d.part("c", nil, nil)); err != nil {
+	if err := Run(ctx, quiet, time.Hour, d.part("a", nil, nil), waits, d.part("c", nil, nil)); err != nil {
 		t.Errorf("got %v: a process that does what it is told has not failed", err)
 	}
 	d.want(t, "start a", "stop waits", "stop a")
@@ -123,7 +125,7 @@ func TestStoppingTakesNoLongerThanSet(t *testing.T) {
 		release := make(chan struct{})
 		obeys := Part{Name: "obeys", Stop: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
 		stuck := Part{Name: "stuck", Stop: func(context.Context) error { <-release; return nil }}
-		err := Run(ctx, quiet, 20*time.Second, nil, d.part("a", nil, nil), stuck)
+		err := Run(ctx, quiet, 20*time.Second, d.part("a", nil, nil), stuck)
 		if err != nil || time.Since(begun) != 0 {
 			t.Errorf("told to stop before it began: got %v after %v", err, time.Since(begun))
 		}
@@ -131,7 +133,7 @@ func TestStoppingTakesNoLongerThanSet(t *testing.T) {
 
 		ctx, cancel = context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
-		err = Run(ctx, quiet, 20*time.Second, nil, d.part("a", nil, nil), obeys, stuck)
+		err = Run(ctx, quiet, 20*time.Second, d.part("a", nil, nil), obeys, stuck)
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "stuck") || time.Since(begun) != 21*time.Second {
 			t.Errorf("got %v after %v", err, time.Since(begun))
 		}

@@ -36,8 +36,11 @@ type Readiness struct {
 
 // NewReadiness returns a readiness that rests on check while the process serves. It asks check at most once a second and
 // never twice at the same time, and logs when the answer changes. clock gives the time, of which only differences are
-// used.
+// used; nil means time.Now.
 func NewReadiness(check func(context.Context) error, clock func() time.Time, log *slog.Logger) *Readiness {
+	if clock == nil {
+		clock = time.Now
+	}
 	return &Readiness{check: check, clock: clock, log: log}
 }
 

@@ -63,8 +63,10 @@ func NewServer(ctx context.Context, name, address string, handler http.Handler, 
 // Addr is the address that the server is bound to.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
-// Failed gives the error that ended the server, should it end before it is stopped.
-func (s *Server) Failed() <-chan error { return s.failed }
+// Part is the server as a part of a process.
+func (s *Server) Part() Part {
+	return Part{Name: s.name + " listener", Start: s.Start, Stop: s.Stop, Failed: s.failed}
+}
 
 // Start begins to take connections. Requests live by their own connections, not by ctx.
 func (s *Server) Start(context.Context) error {

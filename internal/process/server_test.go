@@ -88,7 +88,7 @@ func TestServerStopsAfterWhatIsInFlight(t *testing.T) {
 		t.Errorf("the second time: %v", err)
 	}
 	select {
-	case err := <-s.Failed():
+	case err := <-s.Part().Failed:
 		t.Errorf("stopping counts as failing: %v", err)
 	default:
 	}
@@ -145,7 +145,7 @@ func TestServerTellsThatItFailed(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustStart(t, s)
-	if err := <-s.Failed(); err == nil || !strings.Contains(err.Error(), "serving test") {
+	if err := <-s.Part().Failed; err == nil || !strings.Contains(err.Error(), "serving test") {
 		t.Errorf("got %v", err)
 	}
 }
