@@ -164,8 +164,12 @@ type IssuedToken struct {
 	ExpiresAt *time.Time
 }
 
-// Release zeroes the token.
-func (t *IssuedToken) Release() { t.Token.Release() }
+// Release zeroes the token. It is safe to call twice.
+func (t *IssuedToken) Release() {
+	if t != nil {
+		t.Token.Release()
+	}
+}
 
 // Token describes a token and holds nothing of it.
 type Token struct {

@@ -1,0 +1,295 @@
+package vault_test
+
+import (
+	"context"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sealkeep/sealkeep/internal/access"
+	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/sensitive"
+	"github.com/sealkeep/sealkeep/internal/vault"
+)
+
+// useCase is a method of Vault that takes a Caller, found by reflection: a new one is covered the day it is written.
+type useCase struct {
+	name string
+	call func(c vault.Caller) error
+}
+
+// useCases enumerates them, with arguments that are valid and speak of the secret, role or token called "probe".
+func useCases(v *vault.Vault) []useCase {
+	arguments := map[reflect.Type]reflect.Value{}
+	for _, a := range []any{
+		context.Background(), "probe",
+		[]string{"probe"},
+		text("x"),
+		vault.Precondition{},
+		vault.CreateRequest{Name: "probe", Kind: "manual", Given: text("x")},
+		vault.ReadRequest{Name: "probe"},
+		vault.UpdateRequest{Name: "probe", Given: text("x")},
+		vault.ListRequest{},
+		vault.EventsRequest{},
+		vault.RoleRequest{Name: "probe"},
+		vault.TokenRequest{Name: "probe", Role: "probe"},
+		[]access.Permission{{Action: access.Read, Path: "*"}},
+	} {
+		arguments[reflect.TypeOf(a)] = reflect.ValueOf(a)
+	}
+	callerType := reflect.TypeFor[vault.Caller]()
+	contextType := reflect.TypeFor[context.Context]()
+	var found []useCase
+	value := reflect.ValueOf(v)
+	for i := range value.NumMethod() {
+		method, description := value.Method(i), value.Type().Method(i)
+		if method.Type().NumIn() < 2 || method.Type().In(1) != callerType {
+			continue
+		}
+		found = append(found, useCase{name: description.Name, call: func(c vault.Caller) error {
+			var in []reflect.Value
+			for p := range method.Type().NumIn() {
+				switch t := method.Type().In(p); t {
+				case callerType:
+					in = append(in, reflect.ValueOf(c))
+				case contextType:
+					in = append(in, reflect.ValueOf(context.Background()))
+				default:
+					a, ok := arguments[t]
+					if !ok {
+						panic("no argument of type " + t.String() + " for " + description.Name)
+					}
+					in = append(in, a)
+				}
+			}
+			out := method.Call(in)
+			err, _ := out[len(out)-1].Interface().(error)
+			return err
+		}})
+	}
+	return found
+}
+
+func TestI4_EveryUseCaseDeniesWhoMayNot(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.put("probe", "value")
+	powerless := f.token("powerless", access.Permission{Action: access.Read, Path: "elsewhere/*"})
+	cases := useCases(f.vault)
+	if len(cases) < 15 {
+		t.Fatalf("only %d use cases were found", len(cases))
+	}
+	outside := netip.MustParseAddr("198.51.100.7")
+	stranger := sensitive.CopyString("svk_" + strings.Repeat("0", access.TokenLength-4))
+	well, _, err := access.NewToken(nil2random{})
+	must(t, err)
+	callers := map[string]vault.Caller{
+		"anonymous":              {Address: f.admin.Address},
+		"anonymous-outside":      {Address: outside},
+		"unknown-address":        {},
+		"malformed-token":        {Address: f.admin.Address, Token: stranger},
+		"unknown-token":          {Address: f.admin.Address, Token: well},
+		"powerless":              {Address: f.admin.Address, Token: powerless.Token},
+		"powerless-from-nowhere": {Token: powerless.Token},
+	}
+	// What a valid token may do without any right: see a list that is empty for it, and batches that omit everything.
+	harmless := map[string]bool{"List": true, "ReadBatch": true}
+	for who, caller := range callers {
+		for _, u := range cases {
+			caller.RequestID = who + "-" + u.name
+			err := u.call(caller)
+			if who == "powerless" && harmless[u.name] || who == "powerless-from-nowhere" && u.name == "List" {
+				must(t, err)
+				continue
+			}
+			if err == nil {
+				t.Errorf("%s may %s", who, u.name)
+				continue
+			}
+			if kind := fault.KindOf(err); kind != fault.Denied && kind != fault.Unauthenticated {
+				t.Errorf("%s: %s is refused as %s: %v", who, u.name, kind, err)
+			}
+		}
+	}
+	t.Run("and the denials are recorded", func(t *testing.T) {
+		for _, u := range cases {
+			request := "powerless-" + u.name
+			if harmless[u.name] {
+				continue
+			}
+			counted := func() bool { return f.trail.Stats().DenialsUncounted > 0 }
+			if got := f.records(request); len(got) != 1 && !counted() {
+				t.Errorf("%s left %d records", request, len(got))
+			}
+		}
+	})
+	t.Run("and the admin may do all of it", func(t *testing.T) {
+		for _, u := range cases {
+			if err := u.call(f.as("admin-" + u.name)); err != nil {
+				if kind := fault.KindOf(err); kind == fault.Denied || kind == fault.Unauthenticated {
+					t.Errorf("the admin may not %s: %v", u.name, err)
+				}
+			}
+		}
+	})
+}
+
+type nil2random struct{}
+
+func (nil2random) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = byte(i*7 + 3)
+	}
+	return len(p), nil
+}
+
+func TestI2_EveryUseCaseRefusesWhenEvidenceCannotBeCommitted(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.put("probe", "value")
+	must(t, f.trail.Stop(context.Background()))
+	for _, u := range useCases(f.vault) {
+		if err := u.call(f.as("late-" + u.name)); err == nil {
+			t.Errorf("%s answered without evidence", u.name)
+		} else if kind := fault.KindOf(err); kind != fault.Unavailable && kind != fault.Invalid {
+			t.Errorf("%s: kind %s, want unavailable: %v", u.name, kind, err)
+		}
+		if got := f.records("late-" + u.name); len(got) != 0 {
+			t.Errorf("%s left a record although the trail was stopped", u.name)
+		}
+	}
+}
+
+func TestI2_EveryAnsweredUseCaseHasItsRecord(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.put("probe", "value")
+	for _, u := range useCases(f.vault) {
+		request := "answered-" + u.name
+		err := u.call(f.as(request))
+		if len(f.records(request)) == 0 {
+			t.Errorf("%s (error: %v) left no record", u.name, err)
+		}
+		for _, r := range f.records(request) {
+			if r.Actor != "token:bootstrap" {
+				t.Errorf("%s: actor %q", u.name, r.Actor)
+			}
+			answers := []string{"ok", "match", "mismatch", "unchanged"}
+			if u.name == "ReadBatch" { // it answers without the names that are gone by now
+				answers = append(answers, "not_found")
+			}
+			if (err == nil) != slices.Contains(answers, r.Outcome) {
+				t.Errorf("%s: outcome %q with error %v", u.name, r.Outcome, err)
+			}
+		}
+	}
+}
+
+func TestRightsOpenExactlyTheirUseCases(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	// What each right lets its bearer do on a name that it covers.
+	rights := map[access.Action][]string{
+		access.Read:   {"Read", "Verify", "ReadBatch", "Versions", "List"},
+		access.Create: {"Create", "Versions", "List", "ReadBatch"},
+		access.Update: {"Update", "Versions", "List", "ReadBatch"},
+		access.Delete: {"Delete", "Versions", "List", "ReadBatch"},
+		access.Rotate: {"Rotate", "Versions", "List", "ReadBatch"},
+		access.Target: {"Versions", "List", "ReadBatch"},
+		access.AnyAction: {
+			"Read", "Verify", "ReadBatch", "Versions", "List", "Create", "Update", "Delete", "Rotate",
+		},
+	}
+	for _, action := range access.Actions() {
+		allowed, ok := rights[action]
+		if !ok {
+			t.Fatalf("what right %q opens isn't written down here", action)
+		}
+		name := "holder-" + strings.ReplaceAll(string(action), "*", "any")
+		caller := f.token(name, access.Permission{Action: action, Path: "pro*"})
+		for _, u := range useCases(f.vault) {
+			err := u.call(caller)
+			denied := err != nil && (fault.KindOf(err) == fault.Denied || fault.KindOf(err) == fault.Unauthenticated)
+			if denied == slices.Contains(allowed, u.name) {
+				t.Errorf("with right %q, %s: denied is %v (%v)", action, u.name, denied, err)
+			}
+		}
+	}
+}
+
+func TestReadAuthIPNeedsOnlyTheAddress(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *vault.Config) { c.ReadAuth = vault.ReadAuthIP })
+	f.put("probe", "value")
+	ctx := context.Background()
+	for name, token := range map[string]sensitive.Bytes{
+		"no token": {}, "an invalid token is ignored": sensitive.CopyString("svk_nonsense"),
+	} {
+		s, err := f.vault.Read(ctx, vault.Caller{Address: f.admin.Address, Token: token, RequestID: "ip"}, vault.ReadRequest{Name: "probe"})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		s.Release()
+	}
+	for _, r := range f.records("ip") {
+		if r.Actor != "address:127.0.0.1" {
+			t.Errorf("actor %q", r.Actor)
+		}
+	}
+	t.Run("a valid token names the actor", func(t *testing.T) {
+		s, err := f.vault.Read(ctx, f.as("named"), vault.ReadRequest{Name: "probe"})
+		must(t, err)
+		s.Release()
+		if got := f.records("named"); len(got) != 1 || got[0].Actor != "token:bootstrap" {
+			t.Errorf("records %+v", got)
+		}
+	})
+	t.Run("and nothing else opens by address", func(t *testing.T) {
+		wantKind(t, f.vault.Delete(ctx, vault.Caller{Address: f.admin.Address}, "probe", vault.Precondition{}), fault.Unauthenticated)
+	})
+}
+
+func TestI4_AnEmptyAllowlistDeniesEveryRead(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []vault.ReadAuth{vault.ReadAuthIP, vault.ReadAuthIPToken} {
+		f := setup(t, func(c *vault.Config) { c.Allowlist, c.ReadAuth = access.Allowlist{}, mode })
+		s, err := f.vault.Create(context.Background(), f.admin, vault.CreateRequest{Name: "a", Kind: "manual", Given: text("x")})
+		must(t, err)
+		if s.Material != nil {
+			t.Error("create disclosed a value to an address that isn't on the list")
+		}
+		_, err = f.vault.Read(context.Background(), f.admin, vault.ReadRequest{Name: "a"})
+		wantKind(t, err, fault.Denied)
+		_, err = f.vault.Verify(context.Background(), f.admin, "a", text("x"))
+		wantKind(t, err, fault.Denied)
+		_, err = f.vault.ReadBatch(context.Background(), f.admin, []string{"a"})
+		wantKind(t, err, fault.Denied)
+	}
+}
+
+func TestDenialDoesNotTellWhetherANameExists(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.put("there", "x")
+	c := f.token("elsewhere", access.Permission{Action: access.AnyAction, Path: "elsewhere/*"})
+	for _, call := range []func(name string) error{
+		func(n string) error {
+			_, err := f.vault.Read(context.Background(), c, vault.ReadRequest{Name: n})
+			return err
+		},
+		func(n string) error { _, err := f.vault.Versions(context.Background(), c, n); return err },
+		func(n string) error { _, err := f.vault.Rotate(context.Background(), c, n); return err },
+		func(n string) error { return f.vault.Delete(context.Background(), c, n, vault.Precondition{}) },
+		func(n string) error {
+			_, err := f.vault.Create(context.Background(), c, vault.CreateRequest{Name: n, Kind: "manual", Given: text("x")})
+			return err
+		},
+	} {
+		there, absent := call("there"), call("absent")
+		if there.Error() != absent.Error() {
+			t.Errorf("%q differs from %q", there, absent)
+		}
+	}
+}

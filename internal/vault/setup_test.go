@@ -1,0 +1,296 @@
+package vault_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealkeep/sealkeep/internal/access"
+	"github.com/sealkeep/sealkeep/internal/audit"
+	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/integrity"
+	"github.com/sealkeep/sealkeep/internal/kms"
+	"github.com/sealkeep/sealkeep/internal/pgtest"
+	"github.com/sealkeep/sealkeep/internal/postgres"
+	"github.com/sealkeep/sealkeep/internal/sensitive"
+	"github.com/sealkeep/sealkeep/internal/vault"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// fixture is an initialised vault on a database of its own, with everything real.
+type fixture struct {
+	t       testing.TB
+	db      *pgtest.Database
+	api     *postgres.DB
+	trail   *audit.Trail
+	keeper  *watchedKeeper
+	keyring *integrity.Keyring
+	vaultID uuid.UUID
+	vault   *vault.Vault
+	admin   vault.Caller
+	log     *syncBuffer
+	metrics *prometheus.Registry
+}
+
+const processName = "vault-test"
+
+func setup(t testing.TB, tune ...func(*vault.Config)) *fixture {
+	t.Helper()
+	ctx := context.Background()
+	f := &fixture{t: t, db: pgtest.New(t), log: &syncBuffer{}, metrics: prometheus.NewRegistry()}
+	f.keeper = &watchedKeeper{Local: newKeeper(t)}
+
+	operator := f.open("sealkeep_operator")
+	issued, err := vault.Init(ctx, operator, f.keeper, sensitive.Bytes{}, vault.Config{})
+	must(t, err)
+	t.Cleanup(issued.Release)
+
+	f.api = f.open("sealkeep_api")
+	f.vaultID, _, err = vault.LoadIdentity(ctx, f.api)
+	must(t, err)
+	f.keyring, err = vault.OpenKeyring(ctx, f.api, f.keeper, f.vaultID, integrity.PurposeAudit)
+	must(t, err)
+	t.Cleanup(f.keyring.Close)
+
+	allowlist, err := access.ParseAllowlist("127.0.0.0/8", false)
+	must(t, err)
+	cfg := vault.Config{
+		Allowlist: allowlist, ReadAuth: vault.ReadAuthIPToken, KMSMode: "local", Metrics: f.metrics,
+		Log: slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	for _, change := range tune {
+		change(&cfg)
+	}
+	f.trail, err = audit.Open(f.api, f.keyring, f.vaultID, audit.Config{Process: processName, Log: cfg.Log, Metrics: f.metrics})
+	must(t, err)
+	must(t, f.trail.Start(ctx))
+	f.vault, err = vault.New(f.api, f.trail, f.keeper, f.vaultID, cfg)
+	must(t, err)
+	must(t, f.vault.Start(ctx))
+	t.Cleanup(func() {
+		stop, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		must(t, f.vault.Stop(stop))
+		must(t, f.trail.Stop(stop))
+	})
+	f.admin = vault.Caller{Address: netip.MustParseAddr("127.0.0.1"), Token: issued.Token, RequestID: "test"}
+	eventually(t, "the vault is ready", func() bool { return f.vault.Ready(ctx) == nil })
+	return f
+}
+
+func newKeeper(t testing.TB) *kms.Local {
+	t.Helper()
+	master := make([]byte, 32)
+	_, err := rand.Read(master)
+	must(t, err)
+	keeper, err := kms.NewLocal(sensitive.Take(master), nil)
+	must(t, err)
+	t.Cleanup(keeper.Close)
+	return keeper
+}
+
+func (f *fixture) open(user string) *postgres.DB {
+	f.t.Helper()
+	database, err := postgres.Open(context.Background(), postgres.Config{ConnString: f.db.URL(user), Process: processName})
+	must(f.t, err)
+	f.t.Cleanup(database.Close)
+	return database
+}
+
+// watchedKeeper is the real local keeper, with a look at each call.
+type watchedKeeper struct {
+	*kms.Local
+
+	mu       sync.Mutex
+	decrypts int
+	before   func() // runs before each call
+	fail     error
+}
+
+func (k *watchedKeeper) look(decrypt bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if decrypt {
+		k.decrypts++
+	}
+	if k.before != nil {
+		k.before()
+	}
+	return k.fail
+}
+
+func (k *watchedKeeper) set(before func(), fail error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.before, k.fail = before, fail
+}
+
+func (k *watchedKeeper) takeDecrypts() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	n := k.decrypts
+	k.decrypts = 0
+	return n
+}
+
+func (k *watchedKeeper) GenerateDataKey(ctx context.Context, ec map[string]string) (kms.DataKey, error) {
+	if err := k.look(false); err != nil {
+		return kms.DataKey{}, err
+	}
+	return k.Local.GenerateDataKey(ctx, ec)
+}
+
+func (k *watchedKeeper) Decrypt(ctx context.Context, wrapped []byte, keyID string, ec map[string]string) (sensitive.Bytes, error) {
+	if err := k.look(true); err != nil {
+		return sensitive.Bytes{}, err
+	}
+	return k.Local.Decrypt(ctx, wrapped, keyID, ec)
+}
+
+// record is an audit record as the tests look at it.
+type record struct {
+	Actor   string
+	Action  string
+	Name    *string
+	Version *int64
+	Outcome string
+	Request string
+}
+
+// records gives the committed records of a request.
+func (f *fixture) records(request string) []record {
+	f.t.Helper()
+	return pgtest.Query[record](f.t, f.db,
+		"SELECT actor, action, secret_name, version, outcome, request_id FROM vault.audit_log WHERE request_id = $1 ORDER BY stream_id, seq", request)
+}
+
+// outcomes gives "action outcome" of each record of a request.
+func (f *fixture) outcomes(request string) []string {
+	f.t.Helper()
+	var out []string
+	for _, r := range f.records(request) {
+		out = append(out, r.Action+" "+r.Outcome)
+	}
+	return out
+}
+
+// as gives the admin's caller another request id.
+func (f *fixture) as(request string) vault.Caller {
+	c := f.admin
+	c.RequestID = request
+	return c
+}
+
+// token issues a token of a new role with the given permissions and gives its caller.
+func (f *fixture) token(name string, permissions ...access.Permission) vault.Caller {
+	f.t.Helper()
+	_, err := f.vault.CreateRole(context.Background(), f.admin, vault.RoleRequest{Name: name, Permissions: permissions})
+	must(f.t, err)
+	issued, err := f.vault.CreateToken(context.Background(), f.admin, vault.TokenRequest{Name: name, Role: name})
+	must(f.t, err)
+	f.t.Cleanup(issued.Release)
+	c := f.admin
+	c.Token, c.RequestID = issued.Token, name
+	return c
+}
+
+// put creates a manual secret with a value.
+func (f *fixture) put(name, value string) {
+	f.t.Helper()
+	s, err := f.vault.Create(context.Background(), f.admin, vault.CreateRequest{Name: name, Kind: "manual", Given: text(value)})
+	must(f.t, err)
+	s.Release()
+}
+
+// automatic creates a generated secret and gives its first value.
+func (f *fixture) automatic(name string, graceSecs int64) string {
+	f.t.Helper()
+	interval := int64(3600)
+	s, err := f.vault.Create(context.Background(), f.admin, vault.CreateRequest{
+		Name: name, Kind: "automatic", RotationIntervalSecs: &interval, GracePeriodSecs: graceSecs,
+	})
+	must(f.t, err)
+	defer s.Release()
+	return string(s.Material.Value.Reveal())
+}
+
+func (f *fixture) read(name string) string {
+	f.t.Helper()
+	s, err := f.vault.Read(context.Background(), f.admin, vault.ReadRequest{Name: name})
+	must(f.t, err)
+	defer s.Release()
+	return string(s.Material.Value.Reveal())
+}
+
+func (f *fixture) verifyTrail() *audit.Report {
+	f.t.Helper()
+	report, err := audit.Verify(context.Background(), f.open("sealkeep_operator"), f.keyring, f.vaultID, nil)
+	must(f.t, err)
+	return report
+}
+
+func text(s string) vault.Given { return vault.Given{Value: sensitive.CopyString(s)} }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantKind asks for an error of a kind.
+func wantKind(t testing.TB, err error, kind fault.Kind) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, want kind %s", kind)
+	}
+	if got := fault.KindOf(err); got != kind {
+		t.Fatalf("kind %s, want %s: %v", got, kind, err)
+	}
+}
+
+func wantCode(t testing.TB, err error, code string) {
+	t.Helper()
+	var f *fault.Error
+	if !errors.As(err, &f) || f.Code != code {
+		t.Fatalf("error %v, want code %s", err, code)
+	}
+}
+
+// eventually waits for a condition, long enough that only a hang fails.
+func eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		if condition() {
+			return
+		}
+	}
+	t.Fatalf("it never came that %s", what)
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
