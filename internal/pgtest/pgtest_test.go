@@ -24,7 +24,7 @@ func as(t *testing.T, address, sql string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(context.Background()) //nolint:errcheck // at the end of a test
+	defer conn.Close(context.Background())
 	var result string
 	if err := conn.QueryRow(t.Context(), sql).Scan(&result); err != nil {
 		t.Fatal(err)
@@ -167,8 +167,8 @@ func TestDatabase_HelpersSeeTablesThatChange(t *testing.T) {
 	conn := d.Super(t)
 	for _, kind := range []string{"int", "text"} {
 		d.Exec(t, "DROP TABLE IF EXISTS changing; CREATE TABLE changing AS SELECT '1'::"+kind+" AS value")
-		var length int
-		if err := conn.QueryRow(t.Context(), "SELECT length(max(value)::text) FROM changing").Scan(&length); err != nil {
+		var value any
+		if err := conn.QueryRow(t.Context(), "SELECT value FROM changing").Scan(&value); err != nil {
 			t.Error(err)
 		}
 	}
