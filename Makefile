@@ -19,8 +19,10 @@ dev: ## Start a whole vault with its own PostgreSQL (ARGS="--dir DIR" and the li
 	exec bin/sealkeep dev $(ARGS)
 
 test: ## Run the tests, with the race detector where a C compiler works (GOTESTFLAGS="-run X" and the like)
-	@scripts/test.sh . $(GOTESTFLAGS)
-	@scripts/test.sh test -short $(GOTESTFLAGS)
+	@status=0; \
+	scripts/test.sh . $(GOTESTFLAGS) || status=1; \
+	scripts/test.sh test -short $(GOTESTFLAGS) || status=1; \
+	exit $$status
 
 e2e: ## Run the test module's long tests too: end to end, faults, load
 	@scripts/test.sh test $(GOTESTFLAGS)
