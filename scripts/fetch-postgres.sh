@@ -47,9 +47,9 @@ apt() {
 # The newest major version that can be had.
 newest() {
 	apt apt-cache pkgnames postgresql- 2>/dev/null | sed -n 's/^postgresql-\([0-9][0-9]*\)$/\1/p' | sort -rn |
-		while read -r major; do
-			if [ "$major" -ge "$oldest" ] && [ -n "$(apt apt-cache show --no-all-versions "postgresql-$major" 2>/dev/null)" ]; then
-				echo "$major"
+		while read -r offered; do
+			if [ "$offered" -ge "$oldest" ] && [ -n "$(apt apt-cache show --no-all-versions "postgresql-$offered" 2>/dev/null)" ]; then
+				echo "$offered"
 				break
 			fi
 		done
@@ -69,7 +69,7 @@ get() {
 
 # What a package says that it needs, by name.
 needs() {
-	apt apt-cache show --no-all-versions "$1" | sed -n 's/^\(Pre-\)\{0,1\}Depends: //p' | tr ',|' '\n\n' |
+	apt apt-cache show --no-all-versions "$1" | sed -n 's/^\(Pre-\)\{0,1\}Depends: //p' | tr ',' '\n' | tr '|' '\n' |
 		sed 's/^ *//; s/[ :(].*//' | sort -u
 }
 
@@ -153,7 +153,7 @@ reachable() {
 rm -rf "$destination"
 if [ "$(id -u)" -eq 0 ] && ! reachable "$(dirname -- "$destination")"; then
 	public=/var/lib/sealkeep-dev/programs-$(printf '%s' "$destination" | cksum | cut -d ' ' -f 1)
-	mkdir -p -m 711 /var/lib/sealkeep-dev
+	[ -d /var/lib/sealkeep-dev ] || mkdir -m 711 /var/lib/sealkeep-dev
 	rm -rf "$public"
 	mv "$unpacked" "$public"
 	ln -s "$public" "$destination"

@@ -17,16 +17,16 @@ import (
 // The removal is tried again while a last backend still writes.
 const watchdogScript = `
 trap '' HUP INT QUIT TERM
-pid= first=
+pid='' first=''
 while read -r word number signal; do
 	case $word in
 	end) exit 0 ;;
 	pid) pid=$number first=$signal ;;
-	none) pid= ;;
+	none) pid='' ;;
 	esac
 done
 # A process that has ended keeps its number until process 1 has noticed, which may take its time.
-zombie() { read -r a b state rest 2>/dev/null <"/proc/$pid/stat" && [ "$state" = Z ]; }
+zombie() { read -r _ _ state _ <"/proc/$pid/stat" && [ "$state" = Z ]; }
 running() { [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && ! zombie 2>/dev/null; }
 nap() { sleep 0.1 2>/dev/null || sleep 1; }
 finish() {
