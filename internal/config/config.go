@@ -99,10 +99,6 @@ func LoadAPI(environ map[string]string, checks ...Check[API]) (*API, error) {
 		Drain:        time.Duration(v.DrainSecs) * time.Second,
 		LogLevel:     slog.Level(v.LogLevel), Unrecognised: s.unrecognised(),
 	}
-	if cfg.TrustProxy && isBlank(cfg.TrustedProxies) {
-		s.problem("VAULT_TRUSTED_PROXIES",
-			"list the addresses of the proxies that may name a client, or set VAULT_TRUST_PROXY=false")
-	}
 	if cfg.Listen == cfg.TelemetryListen && cfg.Listen != "" && !takesAnyPort(cfg.Listen) {
 		s.problem("VAULT_TELEMETRY_LISTEN", "choose another address or port than that of VAULT_API_LISTEN")
 	}

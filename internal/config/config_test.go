@@ -76,18 +76,6 @@ func TestAllProblemsAreReportedAtOnce(t *testing.T) {
 	}
 }
 
-func TestI4_TrustInProxiesNeedsAList(t *testing.T) {
-	t.Parallel()
-	for _, list := range []string{"", " ", ",", " ,\t"} {
-		_, err := LoadAPI(base(map[string]string{"VAULT_TRUST_PROXY": "true", "VAULT_TRUSTED_PROXIES": list}))
-		wantProblem(t, err, "VAULT_TRUSTED_PROXIES", "VAULT_TRUST_PROXY=false")
-	}
-	cfg := mustLoadAPI(t, base(map[string]string{"VAULT_TRUST_PROXY": "true", "VAULT_TRUSTED_PROXIES": "10.0.0.0/8"}))
-	if !cfg.TrustProxy || cfg.TrustedProxies != "10.0.0.0/8" {
-		t.Errorf("got %+v", cfg)
-	}
-}
-
 func TestListenersDoNotCollide(t *testing.T) {
 	t.Parallel()
 	_, err := LoadAPI(base(map[string]string{"VAULT_API_LISTEN": "127.0.0.1:9200"}))

@@ -115,5 +115,3 @@ func (v Variable) judgeWhole(text string) string {
 	}
 	return ""
 }
-
-func isBlank(s string) bool { return strings.Trim(s, ", \t\r\n") == "" }
