@@ -1,0 +1,119 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/sealkeep/sealkeep/internal/access"
+	"github.com/sealkeep/sealkeep/internal/sensitive"
+	"github.com/sealkeep/sealkeep/internal/vault"
+)
+
+// exchange is one request with its answer: what the handlers need to know of the one, and what the log and the metrics
+// need to know of the other.
+type exchange struct {
+	recorder
+	// out is where the answer is written: gin's writer within its handlers, which keeps gin from adding an answer of its
+	// own, else the recorder.
+	out     http.ResponseWriter
+	request *http.Request
+
+	id      string // the request id
+	traceID string // or empty
+	started time.Time
+
+	address    netip.Addr // invalid if it can't be known
+	addressErr error      // why
+
+	token    sensitive.Bytes // zero if there is none or it can't be read
+	tokenErr error           // why it can't be read
+
+	route string            // the pattern, which is bounded, never the path
+	name  string            // of the secret, role or token in the path
+	query map[string]string // the known parameters that were given
+	body  []byte            // zeroed when the handler has returned
+
+	err   error  // what failed, for the log
+	code  string // its public code
+	panic *panicked
+}
+
+const unmatched = "unmatched"
+
+func (a *api) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
+	x := &exchange{
+		recorder: recorder{ResponseWriter: w},
+		request:  r,
+		id:       requestID(r.Header),
+		traceID:  traceID(r.Header),
+		started:  a.cfg.Clock(),
+		route:    unmatched,
+	}
+	x.out = &x.recorder
+	x.address, x.addressErr = a.cfg.AddressPolicy.ClientAddress(r.RemoteAddr, r.Header.Values("X-Forwarded-For"))
+	if x.addressErr != nil {
+		x.address = netip.Addr{}
+	}
+	return x
+}
+
+// authenticate takes the token out of the headers. Whoever calls it releases x.token.
+func (x *exchange) authenticate() {
+	x.token, _, x.tokenErr = access.ParseAuthorization(x.request.Header.Values("Authorization"))
+}
+
+func (x *exchange) caller() vault.Caller {
+	return vault.Caller{Address: x.address, Token: x.token, RequestID: x.id, TraceID: x.traceID}
+}
+
+// write sends an answer. An empty body gives none, and no Content-Type. Whether it arrives is not known.
+func (x *exchange) write(status int, body []byte) {
+	h := x.out.Header()
+	if len(body) > 0 {
+		h.Set("Content-Type", "application/json")
+		h.Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	x.out.WriteHeader(status)
+	if len(body) > 0 {
+		// An error means that the client is gone; the recorder keeps it for the log.
+		_, _ = x.out.Write(body)
+	}
+}
+
+// recorder remembers the status of an answer, 0 while there is none.
+type recorder struct {
+	http.ResponseWriter
+	status   int
+	writeErr error
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	n, err := r.ResponseWriter.Write(b)
+	if err != nil && r.writeErr == nil {
+		r.writeErr = err
+	}
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// exchangeKey finds the exchange behind gin's back: the only thing that ever travels in a request's context.
+type exchangeKey struct{}
+
+func withExchange(ctx context.Context, x *exchange) context.Context {
+	return context.WithValue(ctx, exchangeKey{}, x)
+}

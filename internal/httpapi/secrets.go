@@ -1,0 +1,154 @@
+package httpapi
+
+import (
+	"context"
+	"math"
+	"net/http"
+
+	"github.com/sealkeep/sealkeep/internal/vault"
+)
+
+func (a *api) createSecret(ctx context.Context, x *exchange) error {
+	r, err := decodeCreate(x.body)
+	defer release(r.Given)
+	if err != nil {
+		return err
+	}
+	s, err := a.vault.Create(ctx, x.caller(), r)
+	if err != nil {
+		return err
+	}
+	defer s.Release()
+	h := x.out.Header()
+	h.Set("ETag", s.ETag())
+	h.Set("Location", secretsPrefix+s.Name) // names need no escaping
+	return x.disclose(http.StatusCreated, func(d *disclosure) error { return d.secret(s) })
+}
+
+func (a *api) readSecret(ctx context.Context, x *exchange) error {
+	r := vault.ReadRequest{Name: x.name}
+	var err error
+	if r.Version, err = queryInt(x.query, "version", 1, math.MaxInt64); err != nil {
+		return err
+	}
+	if r.IfNoneMatch, err = noneMatch(x.request.Header); err != nil {
+		return err
+	}
+	s, err := a.vault.Read(ctx, x.caller(), r)
+	if err != nil {
+		return err
+	}
+	defer s.Release()
+	x.out.Header().Set("ETag", s.ETag())
+	if s.NotModified {
+		x.write(http.StatusNotModified, nil)
+		return nil
+	}
+	return x.disclose(http.StatusOK, func(d *disclosure) error { return d.secret(s) })
+}
+
+func (a *api) updateSecret(ctx context.Context, x *exchange) error {
+	r, err := decodeUpdate(x.body)
+	defer release(r.Given)
+	if err != nil {
+		return err
+	}
+	r.Name = x.name
+	if r.Precondition, err = precondition(x.request.Header); err != nil {
+		return err
+	}
+	m, err := a.vault.Update(ctx, x.caller(), r)
+	if err != nil {
+		return err
+	}
+	if m.ETag != "" {
+		x.out.Header().Set("ETag", m.ETag)
+	}
+	return x.answer(http.StatusOK, viewMetadata(*m))
+}
+
+func (a *api) deleteSecret(ctx context.Context, x *exchange) error {
+	p, err := precondition(x.request.Header)
+	if err != nil {
+		return err
+	}
+	if err := a.vault.Delete(ctx, x.caller(), x.name, p); err != nil {
+		return err
+	}
+	return x.empty()
+}
+
+func (a *api) rotateSecret(ctx context.Context, x *exchange) error {
+	if err := decodeEmpty(x.body); err != nil {
+		return err
+	}
+	s, err := a.vault.Rotate(ctx, x.caller(), x.name)
+	if err != nil {
+		return err
+	}
+	defer s.Release()
+	x.out.Header().Set("ETag", s.ETag())
+	return x.disclose(http.StatusOK, func(d *disclosure) error { return d.secret(s) })
+}
+
+func (a *api) verifySecret(ctx context.Context, x *exchange) error {
+	g, err := decodeVerify(x.body)
+	defer release(g)
+	if err != nil {
+		return err
+	}
+	v, err := a.vault.Verify(ctx, x.caller(), x.name, g)
+	if err != nil {
+		return err
+	}
+	return x.answer(http.StatusOK, verdictView(v))
+}
+
+func (a *api) listVersions(ctx context.Context, x *exchange) error {
+	versions, err := a.vault.Versions(ctx, x.caller(), x.name)
+	if err != nil {
+		return err
+	}
+	return x.answer(http.StatusOK, versionsView{Name: x.name, Items: views(versions, viewVersion)})
+}
+
+func (a *api) listSecrets(ctx context.Context, x *exchange) error {
+	r, err := listRequest(x.query)
+	if err != nil {
+		return err
+	}
+	page, err := a.vault.List(ctx, x.caller(), r)
+	if err != nil {
+		return err
+	}
+	return x.answer(http.StatusOK, pageView{Items: views(page.Items, viewMetadata), NextCursor: orNil(page.NextCursor)})
+}
+
+func (a *api) readBatch(ctx context.Context, x *exchange) error {
+	names, err := decodeBatch(x.body)
+	if err != nil {
+		return err
+	}
+	list, err := a.vault.ReadBatch(ctx, x.caller(), names)
+	defer func() {
+		for _, s := range list {
+			s.Release()
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	return x.disclose(http.StatusOK, func(d *disclosure) error {
+		d.raw("[")
+		for i, s := range list {
+			if i > 0 {
+				d.raw(",")
+			}
+			if err := d.secret(s); err != nil {
+				return err
+			}
+		}
+		d.raw("]")
+		return nil
+	})
+}
