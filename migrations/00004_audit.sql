@@ -103,10 +103,10 @@ CREATE FUNCTION vault.ensure_audit_partitions(days integer) RETURNS integer
     SET search_path = pg_catalog, pg_temp
     SET row_security = off
     SET lock_timeout = '2s'
-    SET timezone = 'UTC'
+    SET timezone = 'GMT'
 AS $$
 DECLARE
-    first_day date := (now() AT TIME ZONE 'UTC')::date;
+    first_day date := (now() AT TIME ZONE 'GMT')::date;
     day       date;
     leaf      text;
     made      integer := 0;
@@ -127,7 +127,7 @@ BEGIN
             'FOR EACH STATEMENT EXECUTE FUNCTION vault.refuse_audit_rewrite()', leaf);
         EXECUTE format('ALTER TABLE vault.%I ENABLE ALWAYS TRIGGER append_only', leaf);
         EXECUTE format('ALTER TABLE vault.audit_log ATTACH PARTITION vault.%I FOR VALUES FROM (%L) TO (%L)',
-            leaf, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
+            leaf, day::timestamp AT TIME ZONE 'GMT', (day + 1)::timestamp AT TIME ZONE 'GMT');
         made := made + 1;
     END LOOP;
     RETURN made;
@@ -143,14 +143,14 @@ CREATE FUNCTION vault.drop_audit_partition(day date) RETURNS bigint
     SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET lock_timeout = '2s'
-    SET timezone = 'UTC'
+    SET timezone = 'GMT'
 AS $$
 DECLARE
     leaf      text := 'audit_log_' || to_char(day, 'YYYYMMDD');
     unshipped bigint;
     records   bigint;
 BEGIN
-    IF day IS NULL OR day >= (now() AT TIME ZONE 'UTC')::date THEN
+    IF day IS NULL OR day >= (now() AT TIME ZONE 'GMT')::date THEN
         RAISE EXCEPTION 'only a past day''s partition can be dropped' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF NOT EXISTS (SELECT FROM pg_inherits i
@@ -171,7 +171,7 @@ BEGIN
         FROM (SELECT DISTINCT sink FROM vault.ship_cursors) s
         LEFT JOIN vault.ship_cursors c ON c.sink = s.sink AND c.stream_id = l.stream_id
     ) shipped ON true
-    WHERE l.at >= day::timestamp AT TIME ZONE 'UTC' AND l.at < (day + 1)::timestamp AT TIME ZONE 'UTC';
+    WHERE l.at >= day::timestamp AT TIME ZONE 'GMT' AND l.at < (day + 1)::timestamp AT TIME ZONE 'GMT';
 
     IF unshipped > 0 THEN
         RAISE EXCEPTION '% of % records of % have not been shipped', unshipped, records, day

@@ -127,7 +127,9 @@ type AuditConn struct {
 
 // AuditConn connects. The caller must Close it.
 func (d *DB) AuditConn(ctx context.Context) (*AuditConn, error) {
-	conn, err := pgx.ConnectConfig(ctx, d.conn.Copy())
+	session := d.conn.Copy()
+	withoutCancelRequests(session)
+	conn, err := pgx.ConnectConfig(ctx, session)
 	if err != nil {
 		return nil, fmt.Errorf("no connection to the database: %w", err)
 	}

@@ -33,8 +33,8 @@ type Config struct {
 	// ConnectTimeout bounds one attempt to connect to one host; 0 means 2 s.
 	ConnectTimeout time.Duration
 	// SilenceLimit is how long a commit or an append may stay without any answer before its connection is given up as
-	// dead, its outcome unknown; 0 means 30 s. It is far longer than any request waits, because a commit in flight is
-	// never cancelled for a request's sake.
+	// dead, its outcome unknown; 0 means 10 s. It is longer than any request waits, because a commit in flight is never
+	// cancelled for a request's sake; nor does giving up cancel it.
 	SilenceLimit time.Duration
 }
 
@@ -53,7 +53,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		cfg.MaxConns = 16
 	}
 	if cfg.SilenceLimit == 0 {
-		cfg.SilenceLimit = 30 * time.Second
+		cfg.SilenceLimit = 10 * time.Second
 	}
 	poolConfig, err := pgxpool.ParseConfig(cfg.ConnString)
 	if err != nil {
@@ -61,6 +61,10 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, errors.New("the database's connection string can't be parsed: see VAULT_DATABASE_URL and VAULT_PG_*")
 	}
 	configureSession(poolConfig.ConnConfig, cfg)
+	poolConfig.BeforeConnect = func(_ context.Context, session *pgx.ConnConfig) error {
+		withoutCancelRequests(session)
+		return nil
+	}
 	poolConfig.MaxConns = int32(min(max(cfg.MaxConns, 1), 1000))
 	poolConfig.MaxConnLifetime = time.Hour
 	poolConfig.MaxConnLifetimeJitter = 10 * time.Minute
@@ -84,7 +88,7 @@ func configureSession(c *pgx.ConnConfig, cfg Config) {
 	c.RuntimeParams["application_name"] = cfg.Process
 	c.RuntimeParams["synchronous_commit"] = "on"
 	c.RuntimeParams["search_path"] = "pg_catalog"
-	c.RuntimeParams["timezone"] = "UTC"
+	c.RuntimeParams["timezone"] = "GMT" // the one zone that PostgreSQL knows without any tzdata
 	c.RuntimeParams["default_transaction_isolation"] = "read committed"
 	c.RuntimeParams["lock_timeout"] = "2s"
 	c.RuntimeParams["idle_in_transaction_session_timeout"] = "15s"
