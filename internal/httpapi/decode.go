@@ -129,8 +129,9 @@ func kindName(k jsontext.Kind) string {
 		return "an object"
 	case jsontext.KindBeginArray:
 		return "an array"
+	default:
+		return "" // the end of something, or nothing that is JSON
 	}
-	return "" // the end of something, or nothing that is JSON
 }
 
 // null reads a null, if that is what comes next, and tells so.

@@ -82,7 +82,7 @@ func TestRequestsThatNoUseCaseSees(t *testing.T) {
 		{"BREW", "/v1/status", "", nil, 405, "", "GET"},
 
 		// Queries.
-		{"GET", "/v1/secrets/app?versoin=1", "", nil, 400, `unknown query parameter "versoin": this route takes version`, ""},
+		{"GET", "/v1/secrets/app?verzion=1", "", nil, 400, `unknown query parameter "verzion": this route takes version`, ""},
 		{"GET", "/v1/secrets/app?version=0", "", nil, 400, "version must be a whole number from 1", ""},
 		{"GET", "/v1/secrets/app?version=one", "", nil, 400, "version must be a whole number from 1", ""},
 		{"GET", "/v1/secrets/app?version=1&version=2", "", nil, 400, "more than once", ""},
@@ -184,11 +184,13 @@ func TestCaller(t *testing.T) {
 	}{
 		"a peer": {"192.0.2.1:4711", []string{"X-Request-Id", "i"}, `{"address":"192.0.2.1","id":"i","token":"","trace":""}`},
 		"a peer that names another": {
-			"192.0.2.1:4711", []string{"X-Request-Id", "i", "X-Forwarded-For", "192.0.2.9", "X-Real-Ip", "192.0.2.9"},
+			"192.0.2.1:4711",
+			[]string{"X-Request-Id", "i", "X-Forwarded-For", "192.0.2.9", "X-Real-Ip", "192.0.2.9"},
 			`{"address":"192.0.2.1","id":"i","token":"","trace":""}`,
 		},
 		"a client of a trusted proxy": {
-			"10.0.0.1:4711", []string{"X-Request-Id", "i", "X-Forwarded-For", "127.0.0.1, 192.0.2.9", "X-Forwarded-For", "10.0.0.2"},
+			"10.0.0.1:4711",
+			[]string{"X-Request-Id", "i", "X-Forwarded-For", "127.0.0.1, 192.0.2.9", "X-Forwarded-For", "10.0.0.2"},
 			`{"address":"192.0.2.9","id":"i","token":"","trace":""}`,
 		},
 		"nobody, as the proxy forgot to say": {
@@ -243,7 +245,7 @@ func TestOverTheWire(t *testing.T) {
 	t.Cleanup(server.Close)
 	address := strings.TrimPrefix(server.URL, "http://")
 
-	send := func(t *testing.T, text string) (*http.Response, string) {
+	send := func(t *testing.T, text string) (status int, closed bool, body string) {
 		t.Helper()
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
@@ -258,41 +260,41 @@ func TestOverTheWire(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
+		all, err := io.ReadAll(resp.Body)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return resp, string(body)
+		return resp.StatusCode, resp.Close, string(all)
 	}
 	const head = " HTTP/1.1\r\nHost: x\r\n"
 
 	t.Run("a chunked body over the limit is 413, and the connection ends", func(t *testing.T) {
 		t.Parallel()
 		chunk := fmt.Sprintf("%x\r\n%s\r\n", maxBody+1, strings.Repeat("x", maxBody+1))
-		resp, body := send(t, "POST /v1/secrets"+head+"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"+chunk+"0\r\n\r\n")
-		if resp.StatusCode != 413 || !resp.Close {
-			t.Errorf("%d %s, close: %v", resp.StatusCode, body, resp.Close)
+		status, closed, body := send(t, "POST /v1/secrets"+head+"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"+chunk+"0\r\n\r\n")
+		if status != 413 || !closed {
+			t.Errorf("%d %s, closed: %v", status, body, closed)
 		}
 	})
 	t.Run("a length over the limit is 413 without waiting for the body", func(t *testing.T) {
 		t.Parallel()
-		resp, body := send(t, "POST /v1/secrets"+head+"Content-Type: application/json\r\nContent-Length: 1048577\r\n\r\n")
-		if resp.StatusCode != 413 || !resp.Close {
-			t.Errorf("%d %s, close: %v", resp.StatusCode, body, resp.Close)
+		status, closed, body := send(t, "POST /v1/secrets"+head+"Content-Type: application/json\r\nContent-Length: 1048577\r\n\r\n")
+		if status != 413 || !closed {
+			t.Errorf("%d %s, closed: %v", status, body, closed)
 		}
 	})
 	t.Run("a badly framed body is 400", func(t *testing.T) {
 		t.Parallel()
-		resp, body := send(t, "POST /v1/secrets"+head+"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
-		if resp.StatusCode != 400 || !strings.Contains(body, "did not arrive") {
-			t.Errorf("%d %s", resp.StatusCode, body)
+		status, _, body := send(t, "POST /v1/secrets"+head+"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+		if status != 400 || !strings.Contains(body, "did not arrive") {
+			t.Errorf("%d %s", status, body)
 		}
 	})
 	t.Run("a chunked body on GET is 400", func(t *testing.T) {
 		t.Parallel()
-		resp, body := send(t, "GET /v1/secrets/app"+head+"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
-		if resp.StatusCode != 400 || !strings.Contains(body, "no body") {
-			t.Errorf("%d %s", resp.StatusCode, body)
+		status, _, body := send(t, "GET /v1/secrets/app"+head+"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+		if status != 400 || !strings.Contains(body, "no body") {
+			t.Errorf("%d %s", status, body)
 		}
 	})
 	t.Run("HEAD on a secret is 405 without a body", func(t *testing.T) {
@@ -309,9 +311,9 @@ func TestOverTheWire(t *testing.T) {
 	for _, target := range []string{"/v1/secrets/a//b", "/v1/secrets/a/../b", "//", "/v1/secrets/%2e%2e", "http://x/v1/secrets/"} {
 		t.Run("a path is never redirected: "+target, func(t *testing.T) {
 			t.Parallel()
-			resp, body := send(t, "GET "+target+head+"\r\n")
-			if resp.StatusCode != 400 || !strings.Contains(body, "invalid_request") {
-				t.Errorf("%d %s", resp.StatusCode, body)
+			status, _, body := send(t, "GET "+target+head+"\r\n")
+			if status != 400 || !strings.Contains(body, "invalid_request") {
+				t.Errorf("%d %s", status, body)
 			}
 		})
 	}

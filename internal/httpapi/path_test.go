@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"net/url"
 	"slices"
 	"strings"
@@ -161,7 +162,7 @@ func TestCheckPath(t *testing.T) {
 		"":                errUntidyPath,
 		"/v1/secrets%2Fa": errUnknownRoute,
 	} {
-		if got := checkPath(raw); got != want {
+		if got := checkPath(raw); !errors.Is(got, want) {
 			t.Errorf("checkPath(%q) = %v; want %v", raw, got, want)
 		}
 	}

@@ -57,15 +57,15 @@ func shown(name string) string {
 	return ` "` + name + `"`
 }
 
-// queryInt gives the whole number in a parameter, or 0 if it is absent.
-func queryInt(query map[string]string, name string, least, most int64) (int64, error) {
+// queryInt gives the positive number in a parameter, or 0 if it is absent.
+func queryInt(query map[string]string, name string, most int64) (int64, error) {
 	s, ok := query[name]
 	if !ok {
 		return 0, nil
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || s[0] == '+' || n < least || n > most {
-		return 0, fault.Newf(fault.Invalid, "query parameter %s must be a whole number from %d to %d", name, least, most)
+	if err != nil || s[0] == '+' || n < 1 || n > most {
+		return 0, fault.Newf(fault.Invalid, "query parameter %s must be a whole number from 1 to %d", name, most)
 	}
 	return n, nil
 }
@@ -85,7 +85,7 @@ func queryTime(query map[string]string, name string) (time.Time, error) {
 }
 
 func listRequest(query map[string]string) (vault.ListRequest, error) {
-	limit, err := queryInt(query, "limit", 1, maxPageItems)
+	limit, err := queryInt(query, "limit", maxPageItems)
 	if err != nil {
 		return vault.ListRequest{}, err
 	}
@@ -100,7 +100,7 @@ func listRequest(query map[string]string) (vault.ListRequest, error) {
 }
 
 func eventsRequest(query map[string]string) (r vault.EventsRequest, err error) {
-	limit, err := queryInt(query, "limit", 1, maxPageItems)
+	limit, err := queryInt(query, "limit", maxPageItems)
 	if err != nil {
 		return r, err
 	}

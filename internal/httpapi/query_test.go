@@ -53,12 +53,12 @@ func TestQueryValues(t *testing.T) {
 		value string
 		want  int64
 	}{{"1", 1}, {"1000", 1000}, {"007", 7}} {
-		if n, err := queryInt(map[string]string{"limit": c.value}, "limit", 1, 1000); err != nil || n != c.want {
+		if n, err := queryInt(map[string]string{"limit": c.value}, "limit", 1000); err != nil || n != c.want {
 			t.Errorf("%q: %d, %v", c.value, n, err)
 		}
 	}
 	for _, bad := range []string{"0", "-1", "1001", "1.5", "1e2", "+5", " 5", "five", "0x10", "99999999999999999999", "５"} {
-		if n, err := queryInt(map[string]string{"limit": bad}, "limit", 1, 1000); fault.KindOf(err) != fault.Invalid || n != 0 {
+		if n, err := queryInt(map[string]string{"limit": bad}, "limit", 1000); fault.KindOf(err) != fault.Invalid || n != 0 {
 			t.Errorf("%q: %d, %v", bad, n, err)
 		}
 	}
@@ -81,8 +81,16 @@ func TestListAndEventsRequests(t *testing.T) {
 		t.Errorf("%+v, %v", l, err)
 	}
 	for _, bad := range []map[string]string{
-		{"prefix": "/app"}, {"prefix": "a b"}, {"prefix": "a\x00"}, {"prefix": "\xff"}, {"limit": "0"}, {"limit": "1001"},
-		{"cursor": "a b"}, {"cursor": "a\n"}, {"cursor": "é"}, {"cursor": strings.Repeat("a", 1025)},
+		{"prefix": "/app"},
+		{"prefix": "a b"},
+		{"prefix": "a\x00"},
+		{"prefix": "\xff"},
+		{"limit": "0"},
+		{"limit": "1001"},
+		{"cursor": "a b"},
+		{"cursor": "a\n"},
+		{"cursor": "é"},
+		{"cursor": strings.Repeat("a", 1025)},
 	} {
 		if _, err := listRequest(bad); fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%q: %v", bad, err)

@@ -28,7 +28,7 @@ func (a *api) createSecret(ctx context.Context, x *exchange) error {
 func (a *api) readSecret(ctx context.Context, x *exchange) error {
 	r := vault.ReadRequest{Name: x.name}
 	var err error
-	if r.Version, err = queryInt(x.query, "version", 1, math.MaxInt64); err != nil {
+	if r.Version, err = queryInt(x.query, "version", math.MaxInt64); err != nil {
 		return err
 	}
 	if r.IfNoneMatch, err = noneMatch(x.request.Header); err != nil {
