@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/google/uuid"
+
+	"github.com/sealkeep/sealkeep/internal/boot"
+	"github.com/sealkeep/sealkeep/internal/config"
+	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/postgres"
+	"github.com/sealkeep/sealkeep/internal/vault"
+)
+
+// workshop is what offline commands work with: the database and the key keeper, without an API between.
+type workshop struct {
+	config   *config.Offline
+	database *postgres.DB
+	keeper   vault.Keeper
+	log      *slog.Logger
+	close    func()
+}
+
+const offlineHelp = `This works without the API: it reaches the database (VAULT_DATABASE_URL or VAULT_PG_*, a user in the role vault_operator)
+and the KMS (VAULT_KMS_MODE and what belongs to it) itself.`
+
+// openWorkshop reads the configuration, connects, and checks the schema. The caller closes it.
+func (a *app) openWorkshop(ctx context.Context) (*workshop, error) {
+	cfg, err := config.LoadOffline(a.Environ)
+	if err != nil {
+		return nil, err
+	}
+	w := &workshop{config: cfg, log: slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	var shut func()
+	w.database, w.keeper, shut, err = boot.OpenOffline(ctx, cfg, w.log)
+	if err != nil {
+		cfg.Release()
+		return nil, err
+	}
+	w.close = func() {
+		shut()
+		cfg.Release()
+	}
+	if err := w.database.CheckSchema(ctx); err != nil {
+		w.close()
+		return nil, offlineProblem(ctx, err)
+	}
+	return w, nil
+}
+
+// identity gives the vault's id, and refuses one that has none yet.
+func (w *workshop) identity(ctx context.Context) (uuid.UUID, error) {
+	id, initialised, err := vault.LoadIdentity(ctx, w.database)
+	if err != nil {
+		return id, offlineProblem(ctx, err)
+	}
+	if !initialised {
+		return id, errors.New("this vault is not initialised: run `sealkeep init`")
+	}
+	return id, nil
+}
+
+// offlineProblem adds to what the public may know what the operator, who has the database in hand, may know too.
+func offlineProblem(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	var known *fault.Error
+	if !errors.As(err, &known) {
+		return err
+	}
+	kind, _, message, _ := fault.Public(err)
+	if cause := errors.Unwrap(known); cause != nil && (kind == fault.Internal || kind == fault.Unavailable) {
+		return fmt.Errorf("%s: %w", message, cause)
+	}
+	return errors.New(message)
+}
