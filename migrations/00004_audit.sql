@@ -158,6 +158,12 @@ BEGIN
                      AND i.inhrelid = to_regclass(format('vault.%I', leaf))) THEN
         RAISE EXCEPTION 'vault.% is not a partition of vault.audit_log', leaf USING ERRCODE = 'undefined_table';
     END IF;
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        -- An older snapshot would not show what was appended since.
+        RAISE EXCEPTION 'a partition is dropped only under read committed' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    -- Appends that are under way, as around midnight, end first and are then counted; none begins before the partition is gone.
+    EXECUTE format('LOCK TABLE vault.%I IN SHARE ROW EXCLUSIVE MODE', leaf);
     IF NOT EXISTS (SELECT FROM vault.ship_cursors) THEN
         RAISE EXCEPTION 'nothing has been shipped: no partition is dropped' USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;

@@ -2,6 +2,7 @@ package migrations_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -205,7 +206,8 @@ func TestI6_GroupRolesAreNothingElse(t *testing.T) {
 		SELECT r.rolname::text,
 		       r.rolcanlogin OR r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls,
 		       ARRAY(SELECT pg_get_userbyid(m.roleid)::text FROM pg_auth_members m WHERE m.member = r.oid)
-		FROM pg_roles r WHERE r.rolname LIKE 'vault\_%' ORDER BY 1`)
+		FROM pg_roles r WHERE r.rolname = 'vault_owner' OR r.rolname = ANY ($1) ORDER BY 1`,
+		slices.Collect(maps.Keys(logins)))
 	if len(roles) != len(logins)+1 {
 		t.Errorf("the roles are %v", roles)
 	}
