@@ -10,8 +10,9 @@ import (
 
 const (
 	// readinessAge is for how long an answer serves everybody who asks: anyone may ask, and each check costs a round
-	// trip to the database.
+	// trip to the database. That it isn't ready is soon outdated while a process starts.
 	readinessAge = time.Second
+	unreadyAge   = 100 * time.Millisecond
 	// readinessTimeout bounds one check, however long its first asker waits.
 	readinessTimeout = 2 * time.Second
 )
@@ -34,8 +35,8 @@ type Readiness struct {
 	running chan struct{} // closed when the check under way is over; nil if there is none
 }
 
-// NewReadiness returns a readiness that rests on check while the process serves. It asks check at most once a second and
-// never twice at the same time, and logs when the answer changes. clock gives the time, of which only differences are
+// NewReadiness returns a readiness that rests on check while the process serves. It asks check at most once a second, ten
+// times while the answer is no, and never twice at the same time, and logs when the answer changes. clock gives the time, of which only differences are
 // used; nil means time.Now.
 func NewReadiness(check func(context.Context) error, clock func() time.Time, log *slog.Logger) *Readiness {
 	if clock == nil {
@@ -65,7 +66,7 @@ func (r *Readiness) Ready(ctx context.Context) error {
 		case !r.serving:
 			r.mu.Unlock()
 			return ErrNotServing
-		case r.running == nil && r.known && r.clock().Sub(r.checked) < readinessAge:
+		case r.running == nil && r.isFresh():
 			err := r.err
 			r.mu.Unlock()
 			return err
@@ -82,6 +83,15 @@ func (r *Readiness) Ready(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// isFresh tells whether the last answer still serves. The caller holds the lock.
+func (r *Readiness) isFresh() bool {
+	age := readinessAge
+	if r.err != nil {
+		age = unreadyAge
+	}
+	return r.known && r.clock().Sub(r.checked) < age
 }
 
 // ask makes one check and keeps its answer.

@@ -30,12 +30,12 @@ func TestReadinessRestsOnServingAndOnTheCheck(t *testing.T) {
 		if !errors.Is(r.Ready(t.Context()), err) || strings.Count(out.String(), "not ready") != 1 {
 			t.Errorf("ready, or not logged: %s", out.String())
 		}
-		time.Sleep(readinessAge)
+		time.Sleep(unreadyAge)
 		if r.Ready(t.Context()) == nil || strings.Count(out.String(), "\n") != 1 {
 			t.Errorf("the same again is logged again: %s", out.String())
 		}
 		err = nil
-		time.Sleep(readinessAge)
+		time.Sleep(unreadyAge)
 		if r.Ready(t.Context()) != nil || strings.Count(out.String(), "ready again") != 1 {
 			t.Errorf("not ready, or not logged: %s", out.String())
 		}
