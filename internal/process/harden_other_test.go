@@ -1,0 +1,5 @@
+//go:build !linux
+
+package process
+
+var programs map[string]func() error
