@@ -99,11 +99,8 @@ func (s *Server) Stop(ctx context.Context) error {
 	if !s.started {
 		return s.listener.Close()
 	}
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)*3/4)
-		defer cancel()
-	}
+	ctx, cancel := mostOf(ctx)
+	defer cancel()
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		s.log.Warn("requests that took too long were cut off", "error", err)
@@ -111,4 +108,13 @@ func (s *Server) Stop(ctx context.Context) error {
 	}
 	<-s.served
 	return err
+}
+
+// mostOf returns a context that ends after three quarters of the time that ctx has left.
+func mostOf(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(deadline)*3/4)
 }
