@@ -135,7 +135,7 @@ func record(at ...string) string {
 func TestI4_RecordWithoutAPartitionIsRefused(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
-	today := pgtest.Query[string](t, d, "SELECT 'vault.audit_log_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')")[0]
+	today := pgtest.Query[string](t, d, "SELECT 'vault.audit_log_' || to_char(now() AT TIME ZONE 'GMT', 'YYYYMMDD')")[0]
 	api := connect(t, d, "sealkeep_api")
 	if refused := try(t, api, record("now()")); refused != nil {
 		t.Fatalf("with its partition: %v", refused)

@@ -24,7 +24,8 @@ import (
 
 // Config says how to reach the database.
 type Config struct {
-	// ConnString is a libpq URL or keyword string. It may hold a password: it is never logged.
+	// ConnString is a libpq URL or keyword string. It may hold a password: it is never logged. Session settings in it, and
+	// in PGOPTIONS, are ignored.
 	ConnString string
 	// Process names this process in pg_stat_activity, 1 to 63 bytes.
 	Process string
@@ -79,21 +80,27 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 }
 
 // configureSession forces the session settings that durability and safety rest on. They are sent when the session starts,
-// so neither the role's nor the database's own defaults, nor a connection string, can weaken them.
+// so that neither the role's nor the database's own defaults can weaken them. Nothing else is sent: PostgreSQL knows a
+// setting by its name in any case, and by "options", so that a connection string, or PGOPTIONS, could say the opposite after us.
 func configureSession(c *pgx.ConnConfig, cfg Config) {
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = 2 * time.Second
 	}
 	c.ConnectTimeout = cfg.ConnectTimeout
-	c.RuntimeParams["application_name"] = cfg.Process
-	c.RuntimeParams["synchronous_commit"] = "on"
-	c.RuntimeParams["search_path"] = "pg_catalog"
-	c.RuntimeParams["timezone"] = "GMT" // the one zone that PostgreSQL knows without any tzdata
-	c.RuntimeParams["default_transaction_isolation"] = "read committed"
-	c.RuntimeParams["lock_timeout"] = "2s"
-	c.RuntimeParams["idle_in_transaction_session_timeout"] = "15s"
-	// A statement timeout would cancel a commit that waits for its standby (see Outcome).
-	c.RuntimeParams["statement_timeout"] = "0"
+	c.RuntimeParams = map[string]string{
+		"application_name":                    cfg.Process,
+		"synchronous_commit":                  "on",
+		"search_path":                         "pg_catalog",
+		"timezone":                            "GMT", // the one zone that PostgreSQL knows without any tzdata
+		"client_encoding":                     "UTF8",
+		"default_transaction_isolation":       "read committed",
+		"lock_timeout":                        "2s",
+		"idle_in_transaction_session_timeout": "15s",
+		// A statement timeout would cancel a commit that waits for its standby (see Outcome).
+		"statement_timeout": "0",
+		// A cut wait is told by a warning alone: a session that gets none would take it for a commit.
+		"client_min_messages": "notice",
+	}
 
 	c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	c.OnNotice = noteCutWait

@@ -1,0 +1,15 @@
+package postgres
+
+import (
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Pool is the pool, for tests that look into its sessions.
+func (d *DB) Pool() *pgxpool.Pool { return d.pool }
+
+// Raw is the transaction, for statements that only tests make.
+func (t *Tx) Raw() pgx.Tx { return t.tx }
+
+// Raw is the connection, for statements that only tests make.
+func (c *AuditConn) Raw() *pgx.Conn { return c.conn }
