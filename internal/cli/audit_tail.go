@@ -186,7 +186,7 @@ func (a *app) printEventLines(events []event, _ bool) error {
 	return nil
 }
 
-const eventLine = "%-24s  %-8s  %-12s  %-16s  %-15s  %s\n"
+const eventLine = "%-24s  %-13s  %-12s  %-16s  %-15s  %s\n"
 
 func (a *app) printEvents(events []event, first bool) error {
 	if first {

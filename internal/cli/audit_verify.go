@@ -115,22 +115,29 @@ func placeOf(p audit.Problem) string {
 	return text
 }
 
+// verification is a report as JSON.
+type verification struct {
+	Intact      bool                  `json:"intact"`
+	Records     int64                 `json:"records"`
+	Streams     int64                 `json:"streams"`
+	OpenStreams int64                 `json:"open_streams"`
+	Problems    []verificationProblem `json:"problems"` // the first bad record of each chain
+	Notes       []string              `json:"notes"`
+}
+
+type verificationProblem struct {
+	StreamID uuid.UUID `json:"stream_id"`
+	Seq      int64     `json:"seq"` // 0 for the stream itself
+	What     string    `json:"what"`
+}
+
 func (a *app) printReportJSON(r *audit.Report) error {
-	type problem struct {
-		StreamID uuid.UUID `json:"stream_id"`
-		Seq      int64     `json:"seq"`
-		What     string    `json:"what"`
+	v := verification{
+		Intact: len(r.Problems) == 0, Records: r.Records, Streams: r.Streams, OpenStreams: r.Open,
+		Problems: []verificationProblem{}, Notes: append([]string{}, r.Notes...),
 	}
-	problems := make([]problem, 0, len(r.Problems))
 	for _, p := range r.Problems {
-		problems = append(problems, problem{p.StreamID, p.Seq, p.What})
+		v.Problems = append(v.Problems, verificationProblem{p.StreamID, p.Seq, p.What})
 	}
-	notes := r.Notes
-	if notes == nil {
-		notes = []string{}
-	}
-	return marshalJSON(a.Stdout, map[string]any{
-		"intact": len(problems) == 0, "streams": r.Streams, "open_streams": r.Open, "records": r.Records,
-		"problems": problems, "notes": notes,
-	})
+	return marshalJSON(a.Stdout, v)
 }

@@ -182,7 +182,7 @@ func TestClient_RefusalsSayWhatToDo(t *testing.T) {
 		{403, "forbidden", "secret get a/b", []string{"your address isn't in VAULT_ALLOWED_IPS", "may not read it"}},
 		{404, "not_found", "secret get a/b", []string{"no such secret a/b"}},
 		{404, "not_found", "secret get a/b --version 7", []string{"no such secret a/b", "no valid version 7"}},
-		{412, "precondition_failed", "secret rm a/b --yes --if-match 1-x", []string{"--if-match"}},
+		{412, "precondition_failed", "secret rm a/b --yes --if-match 1-x", []string{"the server's words", "(request r-1)"}},
 		{429, "too_many_requests", "secret get a/b", []string{"wait 17 s"}},
 		{500, "internal", "secret get a/b", []string{"the log of the server has the details", "(request r-1)"}},
 		{503, "unavailable", "secret get a/b", []string{"the log of the server has the details", "(request r-1)"}},

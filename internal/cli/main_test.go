@@ -11,9 +11,8 @@ import (
 	"syscall"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/sealkeep/sealkeep/internal/access"
+	"github.com/sealkeep/sealkeep/internal/pgtest"
 )
 
 // asProgram is the variable that makes the test binary behave as the program: `dev` runs its own binary again.
@@ -33,7 +32,7 @@ func TestMain(m *testing.M) {
 		stop()
 		os.Exit(status)
 	}
-	goleak.VerifyTestMain(m)
+	pgtest.Main(m)
 }
 
 // shell runs commands with one environment.

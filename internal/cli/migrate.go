@@ -127,5 +127,5 @@ func migrationProblem(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
-	return fmt.Errorf("%w (the database and its role are those of VAULT_DATABASE_URL or VAULT_PG_*)", err)
+	return fmt.Errorf("%w (VAULT_DATABASE_URL or VAULT_PG_* name the database, and a role with CREATEROLE that owns it)", err)
 }

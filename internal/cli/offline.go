@@ -3,8 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -29,7 +29,7 @@ and the KMS (VAULT_KMS_MODE and what belongs to it) itself.`
 
 // openWorkshop reads the configuration, connects, and checks the schema. The caller closes it.
 func (a *app) openWorkshop(ctx context.Context) (*workshop, error) {
-	cfg, err := config.LoadOffline(a.Environ)
+	cfg, err := boot.LoadOffline(a.Environ)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func (w *workshop) identity(ctx context.Context) (uuid.UUID, error) {
 	return id, nil
 }
 
-// offlineProblem adds to what the public may know what the operator, who has the database in hand, may know too.
+// offlineProblem words an error for the operator, who has the database in hand and may know what the public may not.
 func offlineProblem(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
@@ -72,9 +72,10 @@ func offlineProblem(ctx context.Context, err error) error {
 	if !errors.As(err, &known) {
 		return err
 	}
-	kind, _, message, _ := fault.Public(err)
+	kind, _, text, _ := fault.Public(known)
 	if cause := errors.Unwrap(known); cause != nil && (kind == fault.Internal || kind == fault.Unavailable) {
-		return fmt.Errorf("%s: %w", message, cause)
+		text = cause.Error()
 	}
-	return errors.New(message)
+	// What was said around it stays.
+	return errors.New(strings.ReplaceAll(err.Error(), known.Error(), text))
 }

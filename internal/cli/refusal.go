@@ -60,8 +60,6 @@ func (c *client) refusal(k call, response *http.Response, body []byte) error {
 		}
 	case http.StatusNotFound:
 		e.message = "no such " + k.of
-	case http.StatusPreconditionFailed:
-		e.advice = "it changed since --if-match was read: read it again"
 	case http.StatusTooManyRequests:
 		if after := response.Header.Get("Retry-After"); after != "" {
 			e.advice = "wait " + after + " s"

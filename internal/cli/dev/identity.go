@@ -13,7 +13,6 @@ import (
 
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/boot"
-	"github.com/sealkeep/sealkeep/internal/config"
 	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/pgserver"
 	"github.com/sealkeep/sealkeep/internal/postgres"
@@ -35,7 +34,7 @@ func prepareVault(ctx context.Context, f *folder, server *pgserver.Server, env *
 	if err := prepareMasterKey(env.keyFile, f, initialised); err != nil {
 		return sensitive.Bytes{}, err
 	}
-	cfg, err := config.LoadOffline(env.ofOffline(url))
+	cfg, err := boot.LoadOffline(env.ofOffline(url))
 	if err != nil {
 		return sensitive.Bytes{}, err
 	}
@@ -98,9 +97,6 @@ func initialise(ctx context.Context, f *folder, database *postgres.DB, keeper va
 		if token, _, err = access.NewToken(rand.Reader); err != nil {
 			return sensitive.Bytes{}, err
 		}
-	} else if _, err := access.ParseToken(token.Reveal()); err != nil {
-		token.Release()
-		return sensitive.Bytes{}, errors.New("VAULT_BOOTSTRAP_TOKEN isn't a Sealkeep token (svk_…): leave it unset to have one made")
 	}
 	if err := writeToken(f, token); err != nil {
 		token.Release()
