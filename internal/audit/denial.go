@@ -37,7 +37,14 @@ type denialLimit struct {
 	seen    map[netip.Addr]int
 	counted map[netip.Addr]int64
 	others  int64 // of addresses beyond the bound
-	all     int64
+	all     int64 // that were ever counted
+}
+
+// denialCount says how many denials of an address were counted; of all further ones, if others is set.
+type denialCount struct {
+	address netip.Addr
+	others  bool
+	n       int64
 }
 
 func newDenialLimit() *denialLimit {
@@ -56,6 +63,7 @@ func (d *denialLimit) admit(address netip.Addr, now time.Time) bool {
 		d.seen[address] = n + 1
 		return true
 	}
+	d.all++
 	d.add(address, 1)
 	return false
 }
@@ -63,11 +71,11 @@ func (d *denialLimit) admit(address netip.Addr, now time.Time) bool {
 func (d *denialLimit) count(address netip.Addr) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.all++
 	d.add(address, 1)
 }
 
 func (d *denialLimit) add(address netip.Addr, n int64) {
-	d.all += n
 	if _, known := d.counted[address]; known || len(d.counted) < maxDenialAddresses {
 		d.counted[address] += n
 		return
@@ -82,22 +90,31 @@ func (d *denialLimit) total() int64 {
 }
 
 // takeCounts empties the counts.
-func (d *denialLimit) takeCounts() (counted map[netip.Addr]int64, others int64) {
+func (d *denialLimit) takeCounts() []denialCount {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	counted, others = d.counted, d.others
-	d.counted, d.others = map[netip.Addr]int64{}, 0
-	return counted, others
+	counts := make([]denialCount, 0, len(d.counted)+1)
+	for address, n := range d.counted {
+		counts = append(counts, denialCount{address: address, n: n})
+	}
+	if d.others > 0 {
+		counts = append(counts, denialCount{others: true, n: d.others})
+	}
+	clear(d.counted)
+	d.others = 0
+	return counts
 }
 
-func (d *denialLimit) putBack(counted map[netip.Addr]int64, others int64) {
+func (d *denialLimit) putBack(counts []denialCount) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for address, n := range counted {
-		d.all -= n // add counts it again
-		d.add(address, n)
+	for _, c := range counts {
+		if c.others {
+			d.others += c.n
+		} else {
+			d.add(c.address, c.n)
+		}
 	}
-	d.others += others
 }
 
 // countDenials records, once a second, how many denials were not recorded one by one.
@@ -107,34 +124,31 @@ func (t *Trail) countDenials(ctx context.Context) {
 	}
 }
 
+// flushDenials records the counts. What can't be recorded now stays counted.
 func (t *Trail) flushDenials(ctx context.Context) {
-	counted, others := t.limit.takeCounts()
-	records := make([]Record, 0, len(counted)+1)
-	record := func(address netip.Addr, n int64) {
-		records = append(records, Record{
-			Actor: "process:" + t.cfg.Process, ClientIP: address, Action: ActionDenialsCounted, Outcome: "denied",
-			RequestID: "-", Detail: fmt.Appendf(nil, `{"count":%d}`, n),
-		})
-	}
-	for address, n := range counted {
-		record(address, n)
-	}
-	if others > 0 {
-		record(netip.Addr{}, others)
-	}
+	counts := t.limit.takeCounts()
 	// One append takes a bounded number of records; the bound on addresses keeps this to two.
-	for len(records) > 0 {
-		n := min(len(records), maxRoundRecords)
-		if err := t.denials.append(ctx, t.cfg.Timeout, records[:n]); err != nil {
-			t.limit.putBack(counted, others)
+	for len(counts) > 0 {
+		n := min(len(counts), maxRoundRecords)
+		if err := t.denials.append(ctx, t.cfg.Timeout, t.countRecords(counts[:n])); err != nil {
+			t.limit.putBack(counts)
 			return
 		}
-		for _, r := range records[:n] {
-			delete(counted, r.ClientIP)
-			if !r.ClientIP.IsValid() {
-				others = 0
-			}
-		}
-		records = records[n:]
+		counts = counts[n:]
 	}
+}
+
+func (t *Trail) countRecords(counts []denialCount) []Record {
+	records := make([]Record, len(counts))
+	for i, c := range counts {
+		detail := fmt.Sprintf(`{"count":%d}`, c.n)
+		if c.others {
+			detail = fmt.Sprintf(`{"count":%d,"further_addresses":true}`, c.n)
+		}
+		records[i] = Record{
+			Actor: "process:" + t.cfg.Process, ClientIP: c.address, Action: ActionDenialsCounted, Outcome: "denied",
+			RequestID: "-", Detail: []byte(detail),
+		}
+	}
+	return records
 }

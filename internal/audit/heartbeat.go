@@ -24,12 +24,12 @@ const (
 	maxHeads     = 10 * headsPerBeat
 )
 
-// beat is a heartbeat's detail: the heads of the open streams that the process saw committed.
-type beat struct {
-	Heads []beatHead `json:"heads"`
+// heartbeat is a heartbeat's detail: the heads of the open streams that the process saw committed.
+type heartbeat struct {
+	Heads []seenHead `json:"heads"`
 }
 
-type beatHead struct {
+type seenHead struct {
 	Stream string `json:"stream"`
 	Seq    int64  `json:"seq"`
 	MAC    string `json:"mac"` // lower-case hex
@@ -38,25 +38,35 @@ type beatHead struct {
 // heartbeats writes, once a second while the process is active, a record with the heads of all open streams. Who cuts the
 // tail off a stream must then also rewrite the streams of every process that saw it.
 func (t *Trail) heartbeats(ctx context.Context) {
-	var seen int64
-	var last time.Time
+	var p pulse
 	for sleep(ctx, beatEvery) {
-		active := t.activity.Load()
-		now := t.cfg.Clock()
-		if (active == seen && now.Sub(last) < restEvery) || !t.Ready() {
-			continue
-		}
-		records, err := t.beatRecords(ctx)
-		if err == nil {
-			err = t.reads.append(ctx, t.cfg.Timeout, records)
-		}
-		if err != nil {
-			t.log.Debug("a heartbeat was not written", "error", err)
-			continue
-		}
-		// Its own records are no activity, or an idle process would never rest.
-		seen, last = active, now
+		t.beat(ctx, &p)
 	}
+}
+
+// pulse is what the last heartbeat that was written knew.
+type pulse struct {
+	activity int64
+	at       time.Time
+}
+
+// beat writes a heartbeat if one is due: when something happened since the last one, or nothing for long.
+func (t *Trail) beat(ctx context.Context, last *pulse) {
+	// Read before the heads are: what happens in between makes the next one due.
+	now := pulse{activity: t.activity.Load(), at: t.cfg.Clock()}
+	if (now.activity == last.activity && now.at.Sub(last.at) < restEvery) || !t.Ready() {
+		return
+	}
+	records, err := t.beatRecords(ctx)
+	if err == nil {
+		// Its own records are no activity, or an idle process would never rest.
+		err = t.reads.append(ctx, t.cfg.Timeout, records)
+	}
+	if err != nil {
+		t.log.Debug("a heartbeat was not written", "error", err)
+		return
+	}
+	*last = now
 }
 
 func (t *Trail) beatRecords(ctx context.Context) ([]Record, error) {
@@ -69,9 +79,9 @@ func (t *Trail) beatRecords(ctx context.Context) ([]Record, error) {
 	var records []Record
 	for {
 		n := min(len(heads), headsPerBeat)
-		detail := beat{Heads: make([]beatHead, n)}
+		detail := heartbeat{Heads: make([]seenHead, n)}
 		for i, h := range heads[:n] {
-			detail.Heads[i] = beatHead{Stream: h.StreamID.String(), Seq: h.HeadSeq, MAC: hex.EncodeToString(h.HeadMac)}
+			detail.Heads[i] = seenHead{Stream: h.StreamID.String(), Seq: h.HeadSeq, MAC: hex.EncodeToString(h.HeadMac)}
 		}
 		text, err := json.Marshal(detail)
 		if err != nil {
@@ -89,16 +99,20 @@ func (t *Trail) beatRecords(ctx context.Context) ([]Record, error) {
 // tidy closes lanes that have been idle, and the streams of processes that are gone.
 func (t *Trail) tidy(ctx context.Context) {
 	for sleep(ctx, time.Minute+rand.N(10*time.Second)) { //nolint:gosec // jitter, not a secret
-		t.changes.closeIdle(t.cfg.Clock().Add(-restEvery))
-		stale, err := t.db.StaleStreams(ctx, db.StaleStreamsParams{
-			IdleSecs: staleAfter.Seconds(), Process: t.cfg.Process, MaxRows: 100,
-		})
-		if err != nil {
-			t.log.Debug("stale audit streams were not looked for", "error", err)
-			continue
-		}
-		for _, id := range stale {
-			t.resolver.closeStale(id)
-		}
+		t.tidyOnce(ctx)
+	}
+}
+
+func (t *Trail) tidyOnce(ctx context.Context) {
+	t.changes.closeIdle(t.cfg.Clock().Add(-restEvery))
+	stale, err := t.db.StaleStreams(ctx, db.StaleStreamsParams{
+		IdleSecs: staleAfter.Seconds(), Process: t.cfg.Process, MaxRows: 100,
+	})
+	if err != nil {
+		t.log.Debug("stale audit streams were not looked for", "error", err)
+		return
+	}
+	for _, id := range stale {
+		t.resolver.closeStale(id)
 	}
 }

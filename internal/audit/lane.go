@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -29,7 +30,19 @@ type lane struct {
 	keyID uuid.UUID
 	key   *integrity.StreamKey
 	head  head
+	// The server that the stream was opened on. After a failover it is a stream of the past.
+	systemID string
+	timeline int64
 }
+
+// maxAhead is how far a stream's last record may be ahead of the database's clock. Records behind it repeat its time, and the
+// database refuses what is 5 minutes ahead: a stream that got there when the clock was set back could never go on.
+const maxAhead = time.Minute
+
+var (
+	errServerChanged = errors.New("the server is another one, or on another timeline, than the stream was opened on")
+	errClockSetBack  = errors.New("the database's clock was set back behind the stream's last record")
+)
 
 // predecessor names the stream whose place a new one takes.
 type predecessor struct {
@@ -41,7 +54,7 @@ type predecessor struct {
 func newLane(keys *integrity.Keyring, vaultID uuid.UUID, process, kind string, server db.ServerIdentityRow, before *predecessor) (*lane, db.OpenStreamParams, error) {
 	keyID, ok := keys.ActiveKeyID(integrity.PurposeAudit)
 	if !ok {
-		return nil, db.OpenStreamParams{}, fmt.Errorf("the keyring has no active key for the audit trail")
+		return nil, db.OpenStreamParams{}, errors.New("the keyring has no active key for the audit trail")
 	}
 	id, err := uuid.NewRandom()
 	if err != nil {
@@ -58,7 +71,7 @@ func newLane(keys *integrity.Keyring, vaultID uuid.UUID, process, kind string, s
 	if before != nil {
 		o.predecessor, o.predecessorSeq, o.predecessorMAC = &before.id, &before.head.seq, before.head.mac[:]
 	}
-	l := &lane{id: id, kind: kind, keyID: keyID, key: key}
+	l := &lane{id: id, kind: kind, keyID: keyID, key: key, systemID: o.systemID, timeline: o.timeline}
 	l.head = head{mac: key.MAC(o.message(nil)), at: o.openedAt}
 	return l, db.OpenStreamParams{
 		StreamID: id, Process: process, Kind: kind, OpenedAt: o.openedAt, HeadMac: append([]byte(nil), l.head.mac[:]...),
@@ -66,6 +79,12 @@ func newLane(keys *integrity.Keyring, vaultID uuid.UUID, process, kind string, s
 		Predecessor: o.predecessor, PredecessorSeq: o.predecessorSeq, PredecessorMac: o.predecessorMAC, KeyID: keyID,
 	}, nil
 }
+
+func (l *lane) on(server db.ServerIdentityRow) bool {
+	return l.systemID == server.SystemID && l.timeline == server.Timeline
+}
+
+func (l *lane) ahead(clock *databaseClock) bool { return l.head.at.Sub(clock.read()) > maxAhead }
 
 // append chains records behind the lane's head. The lane itself doesn't move: that is for whoever learns the outcome.
 func (l *lane) append(clock *databaseClock, records []Record) (postgres.Append, head) {

@@ -36,7 +36,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		}, []string{"stream"}),
 		refused: prometheus.NewCounterVec(opts("refused_total", "Requests refused because their evidence could not be committed, by kind of stream."), []string{"stream"}),
 		inDoubt: prometheus.NewCounter(opts("outcomes_unknown_total", "Commits whose outcome stayed unknown.")),
-		moved:   prometheus.NewCounter(opts("streams_moved_total", "Streams whose head was moved or closed by somebody else: an alarm unless a process was idle for an hour.")),
+		moved:   prometheus.NewCounter(opts("streams_moved_total", "Streams that somebody else moved, closed or removed while this process wrote them: an alarm.")),
 		counted: prometheus.NewCounter(opts("denials_counted_total", "Denials that were counted in one record instead of recorded one by one.")),
 	}
 	if registerer != nil {

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -12,8 +13,12 @@ import (
 )
 
 // AppendOffline writes records on a stream of their own, opened and closed within the caller's transaction. It serves
-// commands that work on the database directly, once, with no Trail running.
+// commands that work on the database directly, once, with no Trail running. After an error the transaction must be rolled
+// back.
 func AppendOffline(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, vaultID uuid.UUID, process string, records ...Record) error {
+	if len(records) == 0 {
+		return errors.New("audit: an append takes at least one record")
+	}
 	server, err := tx.ServerIdentity(ctx)
 	if err != nil {
 		return fmt.Errorf("asking the server for its identity: %w", err)

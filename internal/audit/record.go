@@ -3,7 +3,6 @@ package audit
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -17,7 +16,7 @@ import (
 
 // Record says who tried what, on what, and how it ended. It never holds a value. Empty strings, a zero Version, an invalid
 // ClientIP and a nil Detail are stored as NULL. Text is bounded and escaped before it is chained, so no text of a client's
-// can make a record that the database refuses.
+// can make a record that the database refuses. Detail belongs to the Trail from the call on, whatever the call returns.
 type Record struct {
 	Actor      string     // at most 256 bytes: "token:NAME", "address:IP", "anonymous", "process:NAME", "offline:COMMAND"
 	ClientIP   netip.Addr // of the client, if there is one
@@ -66,7 +65,7 @@ func optional(s string) *string {
 }
 
 // printable escapes what is not printable UTF-8 as \xNN, doubles backslashes so that the escape can't be imitated, and cuts
-// what exceeds limit bytes at a whole character, marking the cut.
+// what then exceeds limit bytes at a whole character or escape, marking the cut.
 func printable(s string, limit int) string {
 	clean := len(s) <= limit
 	for i := 0; clean && i < len(s); i++ {
@@ -76,7 +75,8 @@ func printable(s string, limit int) string {
 		return s
 	}
 	const cut = "[cut]"
-	var b strings.Builder
+	b := make([]byte, 0, min(len(s), limit)+len(cut))
+	room := 0 // the length up to which b leaves room for the mark
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])
 		var piece string
@@ -90,14 +90,17 @@ func printable(s string, limit int) string {
 		default:
 			piece = s[i : i+size]
 		}
-		if b.Len()+len(piece) > limit-len(cut) {
-			b.WriteString(cut)
+		if len(b)+len(piece) > limit {
+			b = append(b[:room], cut...)
 			break
 		}
-		b.WriteString(piece)
+		b = append(b, piece...)
+		if len(b) <= limit-len(cut) {
+			room = len(b)
+		}
 		i += size
 	}
-	return b.String()
+	return string(b)
 }
 
 // opening holds the fixed fields of a stream's row, which its first mac covers.

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"crypto/hmac"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -13,22 +14,33 @@ import (
 	"github.com/sealkeep/sealkeep/internal/postgres"
 )
 
+// The outcomes of closing records say why the stream was closed.
+const (
+	closedCleanly = "closed"   // its process stopped, or no longer needed it
+	closedInDoubt = "in_doubt" // an append's outcome was unknown
+	closedMoved   = "moved"    // an append found another head, or a closed stream
+	closedRetired = "retired"  // another reason to go on on a new stream; the log says which
+	closedStale   = "stale"    // another process left it
+)
+
 // resolver closes streams that this process must not write any more: after an unknown outcome, after a failed compare, when it
 // stops, and those that dead processes left open. It takes the stream's row lock first, which waits out a transaction still in
-// doubt, so the head it then reads is final.
+// doubt, so the head it then reads is final. A head that is not where this process left it is an alarm.
 type resolver struct {
 	trail *Trail
 	ctx   context.Context // ends when the process gives up resolving
 	stop  context.CancelFunc
 
-	mu    sync.Mutex
-	doubt map[uuid.UUID]bool
-	work  sync.WaitGroup
+	mu       sync.Mutex
+	finished bool
+	doubt    map[uuid.UUID]bool
+	work     sync.WaitGroup
 }
 
-func (r *resolver) start(ctx context.Context) {
-	r.ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
-	r.doubt = map[uuid.UUID]bool{}
+func newResolver(t *Trail) *resolver {
+	r := &resolver{trail: t, doubt: map[uuid.UUID]bool{}}
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	return r
 }
 
 func (r *resolver) pending() int {
@@ -37,47 +49,69 @@ func (r *resolver) pending() int {
 	return len(r.doubt)
 }
 
+// closing is a stream to be closed.
+type closing struct {
+	id      uuid.UUID
+	outcome string
+	left    *head // where this process left the stream, if it knows the stream to be there
+	asked   bool  // closed by us already, perhaps: a commit that was to do it stayed in doubt
+}
+
 // resolve closes l in the background, trying until it succeeds or the process ends. It owns l from here.
 func (r *resolver) resolve(l *lane, reason error) {
-	outcome := "moved"
-	if errors.Is(reason, postgres.ErrOutcomeUnknown) {
-		outcome = "in_doubt"
+	c := closing{id: l.id, outcome: closedRetired, left: &l.head}
+	switch {
+	case errors.Is(reason, postgres.ErrOutcomeUnknown):
+		c.outcome = closedInDoubt
 		r.trail.metrics.inDoubt.Inc()
+	case errors.Is(reason, postgres.ErrStreamMoved):
+		c.outcome = closedMoved
 	}
 	r.trail.log.Warn("closing an audit stream", "stream_id", l.id, "seq", l.head.seq, "why", reason)
-	r.close(l.id, outcome, l.release)
+	r.close(c, l.release)
+}
+
+// resolveOpening closes a stream of which it is unknown whether it was ever opened.
+func (r *resolver) resolveOpening(l *lane, reason error) {
+	r.trail.metrics.inDoubt.Inc()
+	r.trail.log.Warn("closing an audit stream that may not exist", "stream_id", l.id, "why", reason)
+	r.close(closing{id: l.id, outcome: closedInDoubt}, l.release)
 }
 
 // closeCleanly closes a stream whose head is known, because its process stops or no longer needs it.
-func (r *resolver) closeCleanly(l *lane) { r.close(l.id, "closed", l.release) }
+func (r *resolver) closeCleanly(l *lane) {
+	r.close(closing{id: l.id, outcome: closedCleanly, left: &l.head}, l.release)
+}
 
 // closeStale closes a stream that another process left.
-func (r *resolver) closeStale(id uuid.UUID) { r.close(id, "stale", func() {}) }
+func (r *resolver) closeStale(id uuid.UUID) {
+	r.close(closing{id: id, outcome: closedStale}, func() {})
+}
 
-func (r *resolver) close(id uuid.UUID, outcome string, release func()) {
+func (r *resolver) close(c closing, release func()) {
 	r.mu.Lock()
-	if r.doubt[id] {
+	if r.doubt[c.id] || r.finished {
 		r.mu.Unlock()
 		release()
 		return
 	}
-	r.doubt[id] = true
+	r.doubt[c.id] = true
+	r.work.Add(1) // under the lock, so never once finish waits
 	r.mu.Unlock()
 
-	r.work.Add(1)
 	go func() {
 		defer r.work.Done()
 		defer release()
 		backoff := 10 * time.Millisecond
 		for r.ctx.Err() == nil {
-			err := r.trail.closeStream(r.ctx, id, outcome)
+			err := r.trail.closeStream(r.ctx, &c)
 			if err == nil {
 				r.mu.Lock()
-				delete(r.doubt, id)
+				delete(r.doubt, c.id)
 				r.mu.Unlock()
 				return
 			}
-			r.trail.log.Debug("an audit stream could not be closed yet", "stream_id", id, "error", err)
+			r.trail.log.Debug("an audit stream could not be closed yet", "stream_id", c.id, "error", err)
 			sleep(r.ctx, backoff/2+rand.N(backoff/2)) //nolint:gosec // jitter, not a secret
 			backoff = min(2*backoff, 2*time.Second)
 		}
@@ -85,44 +119,71 @@ func (r *resolver) close(id uuid.UUID, outcome string, release func()) {
 }
 
 // finish waits for what is being closed until ctx ends, then gives up: heartbeats and other processes will deal with the rest.
-func (r *resolver) finish(ctx context.Context) {
-	done := make(chan struct{})
-	go func() {
-		r.work.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		if n := r.pending(); n > 0 {
-			r.trail.log.Warn("audit streams were left open: the database didn't answer", "streams", n)
-		}
+func (r *resolver) finish(ctx context.Context) error {
+	defer r.stop()
+	r.mu.Lock()
+	r.finished = true
+	r.mu.Unlock()
+	if waitFor(ctx, &r.work) {
+		return nil
 	}
-	r.stop()
-	<-done
+	return fmt.Errorf("audit: %d streams were left open: the database didn't answer", r.pending())
 }
 
 // closeStream closes one stream in one transaction. A stream that isn't there (its opening was never committed) or is
 // closed already is nothing to do. An unknown outcome comes back as an error, and the next try finds out.
-func (t *Trail) closeStream(ctx context.Context, id uuid.UUID, outcome string) error {
+func (t *Trail) closeStream(ctx context.Context, c *closing) error {
 	tx, err := t.db.Begin(ctx)
 	if err != nil {
 		return err
 	}
-	row, err := tx.LockStream(ctx, id)
-	if postgres.IsNotFound(err) || (err == nil && row.State != "open") {
-		tx.Rollback(ctx)
-		return nil
-	}
-	if err == nil {
-		err = t.closeLocked(ctx, tx, row, outcome)
-	}
-	if err != nil {
+	row, err := tx.LockStream(ctx, c.id)
+	there := !postgres.IsNotFound(err)
+	if err != nil && there {
 		tx.Rollback(ctx)
 		return err
 	}
-	_, err = tx.Commit(ctx)
+	if surprise := t.surprise(c, there, &row); surprise != "" {
+		t.metrics.moved.Inc()
+		t.log.Error("an audit stream is not as this process left it: verify the audit trail", "stream_id", c.id,
+			"what", surprise, "left_at", c.left.seq, "found_at", row.HeadSeq)
+		c.outcome, c.left = closedMoved, nil // said once
+	}
+	if !there || row.State != "open" {
+		tx.Rollback(ctx)
+		return nil
+	}
+	if err := t.closeLocked(ctx, tx, row, c.outcome); err != nil {
+		tx.Rollback(ctx)
+		return err
+	}
+	outcome, err := tx.Commit(ctx)
+	c.asked = c.asked || outcome == postgres.Unknown
 	return err
+}
+
+// surprise tells what of a stream's row somebody else must have changed, if anything.
+func (t *Trail) surprise(c *closing, there bool, row *lockedStream) string {
+	switch {
+	case c.left == nil:
+		return ""
+	case !there:
+		return "it is gone"
+	case row.State != "open":
+		// Another process closes what stood still for long, as this one does: see tidy.
+		if c.asked || row.ReadAt.Sub(c.left.at) >= staleAfter {
+			return ""
+		}
+		return "it was closed"
+	case row.HeadSeq < c.left.seq:
+		return "its head was moved back"
+	case row.HeadSeq > c.left.seq && c.outcome != closedInDoubt:
+		return "its head was moved on"
+	case row.HeadSeq == c.left.seq && !hmac.Equal(row.HeadMac, c.left.mac[:]):
+		return "its head was replaced"
+	default:
+		return ""
+	}
 }
 
 func (t *Trail) closeLocked(ctx context.Context, tx *postgres.Tx, row lockedStream, outcome string) error {

@@ -4,130 +4,11 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 )
-
-const (
-	// maxQueued bounds the requests that may wait for a round; more are refused at once.
-	maxQueued = 8192
-	// maxRoundRecords bounds one round's statement.
-	maxRoundRecords = 4096
-	// aliveEvery is how often an idle connection is asked for a sign of life, so that a loss is noticed before a request
-	// pays for it.
-	aliveEvery = 500 * time.Millisecond
-)
-
-var (
-	errNotReady  = errors.New("audit rounds can't run: there is no connection to the primary")
-	errQueueFull = errors.New("too many requests wait for an audit round")
-	errTooLate   = errors.New("the audit record wasn't committed in time")
-)
-
-// entry is one request's records on their way through a round.
-type entry struct {
-	records []Record
-	done    chan error // receives exactly one answer, and has room for it
-	gone    atomic.Bool
-}
-
-// appender runs shared rounds on one lane over one connection: everything that is queued when a round starts goes along in one
-// statement, and all its requests are answered once it is committed.
-type appender struct {
-	trail *Trail
-	kind  string
-	ready atomic.Bool
-
-	mu    sync.Mutex
-	queue []*entry
-	wake  chan struct{}
-
-	// Of the loop alone.
-	conn   *postgres.AuditConn
-	lane   *lane
-	before *predecessor
-}
-
-func newAppender(t *Trail, kind string) *appender {
-	return &appender{trail: t, kind: kind, wake: make(chan struct{}, 1)}
-}
-
-func (a *appender) append(ctx context.Context, timeout time.Duration, records []Record) error {
-	if len(records) == 0 || len(records) > maxRoundRecords {
-		return fault.Wrap(fault.Internal, errors.New("an append takes 1 to 4096 records"), "")
-	}
-	if !a.ready.Load() {
-		a.trail.metrics.refused.WithLabelValues(a.kind).Inc()
-		return unavailable(errNotReady)
-	}
-	e := &entry{records: records, done: make(chan error, 1)}
-	if !a.enqueue(e) {
-		a.trail.metrics.refused.WithLabelValues(a.kind).Inc()
-		return unavailable(errQueueFull)
-	}
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
-	select {
-	case err := <-e.done:
-		return err
-	case <-timer.C:
-		e.gone.Store(true)
-		a.trail.metrics.refused.WithLabelValues(a.kind).Inc()
-		return unavailable(errTooLate)
-	case <-ctx.Done():
-		// If the round has taken the entry its record may be committed without an answer: more evidence than disclosure.
-		e.gone.Store(true)
-		return unavailable(context.Cause(ctx))
-	}
-}
-
-func (a *appender) enqueue(e *entry) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.queue) >= maxQueued {
-		return false
-	}
-	a.queue = append(a.queue, e)
-	select {
-	case a.wake <- struct{}{}:
-	default:
-	}
-	return true
-}
-
-func (a *appender) queued() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.queue)
-}
-
-// take removes what goes along in the next round. Entries whose requests have left are dropped: they cost nobody anything.
-func (a *appender) take() []*entry {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var taken []*entry
-	records := 0
-	for len(a.queue) > 0 {
-		e := a.queue[0]
-		if !e.gone.Load() {
-			if records+len(e.records) > maxRoundRecords {
-				break
-			}
-			records += len(e.records)
-			taken = append(taken, e)
-		}
-		a.queue[0] = nil
-		a.queue = a.queue[1:]
-	}
-	if len(a.queue) == 0 {
-		a.queue = nil
-	}
-	return taken
-}
 
 // run is the appender's loop. Each turn makes sure of a connection and a lane, then runs one round.
 func (a *appender) run(ctx context.Context) {
@@ -136,7 +17,7 @@ func (a *appender) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := a.prepare(ctx); err != nil {
 			a.ready.Store(false)
-			a.refuse(a.take(), unavailable(err))
+			a.refuseQueued(err)
 			a.trail.log.Warn("audit rounds can't run", "stream", a.kind, "error", err)
 			if !sleep(ctx, backoff/2+rand.N(backoff/2)) { //nolint:gosec // jitter, not a secret
 				return
@@ -172,6 +53,13 @@ func (a *appender) prepare(ctx context.Context) error {
 		}
 		a.conn = conn
 		a.trail.clock.observe(server.ReadAt)
+		if a.lane != nil && !a.lane.on(server) {
+			a.abandonLane(errServerChanged)
+			a.trail.changes.retireAll(errServerChanged)
+		}
+	}
+	if a.lane != nil && a.lane.ahead(a.trail.clock) {
+		a.abandonLane(errClockSetBack)
 	}
 	if a.lane != nil {
 		return nil
@@ -218,7 +106,10 @@ func (a *appender) round(ctx context.Context, entries []*entry) {
 		}
 		request, next := a.lane.append(a.trail.clock, records)
 		began := a.trail.cfg.Clock()
+		// Who joined a round that doesn't end in time would only wait in vain. The next turn of the loop makes ready again.
+		stalled := time.AfterFunc(a.trail.cfg.Timeout, func() { a.ready.Store(false) })
 		result, outcome, err := a.conn.Append(ctx, request)
+		stalled.Stop()
 		a.trail.metrics.round(a.kind, outcome, len(records), a.trail.cfg.Clock().Sub(began))
 
 		switch {
@@ -237,8 +128,6 @@ func (a *appender) round(ctx context.Context, entries []*entry) {
 			return
 
 		case errors.Is(err, postgres.ErrStreamMoved) && attempt == 0:
-			a.trail.log.Error("an audit stream was moved or closed by somebody else", "stream_id", a.lane.id, "seq", a.lane.head.seq)
-			a.trail.metrics.moved.Inc()
 			a.abandonLane(err)
 			a.trail.changes.retireAll(err)
 			if err := a.prepare(ctx); err != nil {
@@ -281,23 +170,13 @@ func (a *appender) abandonLane(reason error) {
 	a.lane = nil
 }
 
-func (a *appender) refuse(entries []*entry, err error) {
-	if len(entries) > 0 {
-		a.trail.metrics.refused.WithLabelValues(a.kind).Add(float64(len(entries)))
-	}
-	answer(entries, err)
-}
-
-func answer(entries []*entry, err error) {
-	for _, e := range entries {
-		e.done <- err
-	}
-}
-
 // shutdown refuses what is still queued and hands the lane over to be closed.
 func (a *appender) shutdown(ctx context.Context) {
 	a.ready.Store(false)
-	a.refuse(a.take(), unavailable(errNotReady))
+	a.mu.Lock()
+	a.stopped = true
+	a.mu.Unlock()
+	a.refuseQueued(errNotReady)
 	a.dropConn(ctx)
 	if a.lane != nil {
 		a.trail.resolver.closeCleanly(a.lane)

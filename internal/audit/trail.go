@@ -10,7 +10,7 @@
 //   - I3: Change appends inside the mutation's own transaction.
 //   - I10: every append compares the stream's head; a lane whose last outcome is unknown is never written again, but closed
 //     by a resolver that first waits out whatever still holds it.
-//   - I4: while rounds can't run, Append refuses at once.
+//   - I4: while rounds can't run, Append refuses at once; before Start and after Stop everything is refused.
 package audit
 
 import (
@@ -88,7 +88,7 @@ func Open(database *postgres.DB, keys *integrity.Keyring, vaultID uuid.UUID, cfg
 		db: database, keys: keys, vaultID: vaultID, cfg: cfg, log: cfg.Log,
 		clock: &databaseClock{now: cfg.Clock}, metrics: newMetrics(cfg.Metrics),
 	}
-	t.resolver = &resolver{trail: t}
+	t.resolver = newResolver(t)
 	t.reads = newAppender(t, kindRead)
 	t.denials = newAppender(t, kindDenial)
 	t.limit = newDenialLimit()
@@ -109,7 +109,7 @@ func (t *Trail) Start(ctx context.Context) error {
 	}
 	t.started = true
 	ctx, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	t.resolver.start(ctx)
+	t.changes.start()
 	for _, loop := range []func(context.Context){t.reads.run, t.denials.run, t.heartbeats, t.countDenials, t.tidy} {
 		t.loops.Add(1)
 		go func() {
@@ -121,7 +121,9 @@ func (t *Trail) Start(ctx context.Context) error {
 }
 
 // Stop ends the rounds, waits for commits in flight until ctx ends, and closes this process's streams. Requests must have
-// been drained before: what comes after is refused. Stopping twice, or unstarted, does nothing.
+// been drained before: what comes after is refused. An error means that ctx ended first: what is in flight then ends by
+// itself, at the latest when its connection has been silent for too long, and its streams stay open for other processes to
+// close. Stopping twice, or unstarted, does nothing.
 func (t *Trail) Stop(ctx context.Context) error {
 	t.mu.Lock()
 	if t.stopped || !t.started {
@@ -134,15 +136,40 @@ func (t *Trail) Stop(ctx context.Context) error {
 
 	t.flushDenials(ctx)
 	t.cancel()
-	t.loops.Wait() // each loop ends its round in flight, bounded by the connection's silence limit
-	err := t.changes.drain(ctx)
-	t.resolver.finish(ctx)
+	// In this order: rounds and changes that end hand their lanes to the resolver.
+	err := errors.Join(t.endLoops(ctx), t.changes.drain(ctx), t.resolver.finish(ctx))
+	for _, c := range t.limit.takeCounts() {
+		t.log.Warn("counted denials were not recorded", "client_ip", c.address, "count", c.n)
+	}
 	return err
+}
+
+// endLoops waits for each loop to end its round in flight.
+func (t *Trail) endLoops(ctx context.Context) error {
+	if !waitFor(ctx, &t.loops) {
+		return errors.New("audit: a round is still in flight")
+	}
+	return nil
+}
+
+// waitFor waits for group; false means that ctx ended first.
+func waitFor(ctx context.Context, group *sync.WaitGroup) bool {
+	done := make(chan struct{})
+	go func() {
+		group.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // Append commits records in the next shared round and returns once that is certain. On any error nothing may be disclosed:
 // the records may or may not have been committed. Errors are of kind Unavailable, or Internal when the database refused
-// just these records.
+// just these records. The records belong to the Trail from the call on: their round may come after the call has returned.
 func (t *Trail) Append(ctx context.Context, records ...Record) error {
 	t.activity.Add(1)
 	return t.reads.append(ctx, t.cfg.Timeout, records)

@@ -82,7 +82,7 @@ func (v *verifier) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the streams: %w", err)
 	}
-	known := make(map[uuid.UUID]*db.VaultAuditStream, len(streams))
+	known := make(map[uuid.UUID]*db.StreamsRow, len(streams))
 	for i := range streams {
 		known[streams[i].StreamID] = &streams[i]
 	}
@@ -114,7 +114,7 @@ func (v *verifier) run(ctx context.Context) error {
 }
 
 // stream walks one stream from its opening to its head.
-func (v *verifier) stream(ctx context.Context, s *db.VaultAuditStream) error {
+func (v *verifier) stream(ctx context.Context, s *db.StreamsRow) error {
 	v.report.Streams++
 	if s.State == "open" {
 		v.report.Open++
@@ -167,13 +167,15 @@ func (v *verifier) stream(ctx context.Context, s *db.VaultAuditStream) error {
 		v.problem(s.StreamID, h.seq+1, "the stream's head is at %d, but its records end at %d", s.HeadSeq, h.seq)
 	case !hmac.Equal(h.mac[:], s.HeadMac):
 		v.problem(s.StreamID, h.seq, "the stream's head doesn't match its last record")
+	case !s.HeadAt.Equal(h.at):
+		v.problem(s.StreamID, h.seq, "the stream's head has another time than its last record")
 	case closed != (s.State == "closed"):
 		v.problem(s.StreamID, h.seq, "the stream's state is %q, but its last record says otherwise", s.State)
 	}
 	return nil
 }
 
-func (v *verifier) opening(key *integrity.StreamKey, s *db.VaultAuditStream) [32]byte {
+func (v *verifier) opening(key *integrity.StreamKey, s *db.StreamsRow) [32]byte {
 	return key.MAC(opening{
 		streamID: s.StreamID, vaultID: v.vaultID, keyID: s.KeyID, process: s.Process, kind: s.Kind, openedAt: s.OpenedAt,
 		systemID: s.SystemID, timeline: s.Timeline,
@@ -182,7 +184,7 @@ func (v *verifier) opening(key *integrity.StreamKey, s *db.VaultAuditStream) [32
 }
 
 // record checks one record against the head before it.
-func (v *verifier) record(key *integrity.StreamKey, s *db.VaultAuditStream, h head, r *db.RecordsRow) (next head, closed, ok bool) {
+func (v *verifier) record(key *integrity.StreamKey, s *db.StreamsRow, h head, r *db.RecordsRow) (next head, closed, ok bool) {
 	switch {
 	case r.Seq <= h.seq:
 		v.problem(s.StreamID, r.Seq, "the record is there twice")
@@ -203,7 +205,7 @@ func (v *verifier) record(key *integrity.StreamKey, s *db.VaultAuditStream, h he
 	}
 	if r.ClientIP != "" {
 		address, err := netip.ParseAddr(r.ClientIP)
-		if err != nil {
+		if err != nil || address.Is4In6() { // the mac doesn't tell a mapped address from its IPv4 form, which is what is written
 			v.problem(s.StreamID, r.Seq, "the record's address is not one that is ever written")
 			return h, false, false
 		}
@@ -226,7 +228,7 @@ func (v *verifier) record(key *integrity.StreamKey, s *db.VaultAuditStream, h he
 
 // hear takes over what a heartbeat saw. Its mac has been checked, so what it says was said by a process of this vault.
 func (v *verifier) hear(stream uuid.UUID, r *db.RecordsRow) {
-	var seen beat
+	var seen heartbeat
 	if err := json.Unmarshal(r.Detail, &seen); err != nil {
 		v.report.Notes = append(v.report.Notes, fmt.Sprintf("heartbeat %s/%d can't be read", stream, r.Seq))
 		return
@@ -237,13 +239,16 @@ func (v *verifier) hear(stream uuid.UUID, r *db.RecordsRow) {
 		if err != nil || macErr != nil {
 			continue
 		}
-		if c, known := v.claims[id]; !known || h.Seq > c.seq {
+		switch c, known := v.claims[id]; {
+		case known && h.Seq == c.seq && !bytes.Equal(mac, c.mac):
+			v.problem(id, h.Seq, "heartbeats %s and %s/%d saw different records", c.by, stream, r.Seq)
+		case !known || h.Seq > c.seq:
 			v.claims[id] = claim{seq: h.Seq, mac: mac, by: fmt.Sprintf("%s/%d of %s", stream, r.Seq, r.At.Format(time.RFC3339))}
 		}
 	}
 }
 
-func (v *verifier) claim(ctx context.Context, id uuid.UUID, c claim, known map[uuid.UUID]*db.VaultAuditStream) error {
+func (v *verifier) claim(ctx context.Context, id uuid.UUID, c claim, known map[uuid.UUID]*db.StreamsRow) error {
 	s := known[id]
 	if s == nil {
 		v.problem(id, 0, "the stream is gone; heartbeat %s saw it at %d", c.by, c.seq)
@@ -263,7 +268,7 @@ func (v *verifier) claim(ctx context.Context, id uuid.UUID, c claim, known map[u
 }
 
 // macAt gives the mac that a stream has at seq, or its opening's at 0.
-func (v *verifier) macAt(ctx context.Context, s *db.VaultAuditStream, seq int64) ([]byte, bool, error) {
+func (v *verifier) macAt(ctx context.Context, s *db.StreamsRow, seq int64) ([]byte, bool, error) {
 	if seq == 0 {
 		key, err := v.keys.StreamKey(s.KeyID, s.StreamID)
 		if err != nil {
@@ -284,7 +289,7 @@ func (v *verifier) macAt(ctx context.Context, s *db.VaultAuditStream, seq int64)
 }
 
 // predecessor checks that a stream took the place of one that is there and had reached what was acknowledged.
-func (v *verifier) predecessor(ctx context.Context, s *db.VaultAuditStream, known map[uuid.UUID]*db.VaultAuditStream) error {
+func (v *verifier) predecessor(ctx context.Context, s *db.StreamsRow, known map[uuid.UUID]*db.StreamsRow) error {
 	if s.Predecessor == nil || s.PredecessorSeq == nil {
 		return nil
 	}

@@ -319,8 +319,8 @@ func (q *Queries) RecordedStreams(ctx context.Context) ([]uuid.UUID, error) {
 }
 
 const records = `-- name: Records :many
-SELECT stream_id, seq, at, actor, coalesce(abbrev(client_ip), '')::text AS client_ip, action, secret_name, version, outcome, request_id, trace_id, detail, mac, key_id
-FROM vault.audit_log WHERE stream_id = $1 AND seq > $2 ORDER BY seq, at, mac LIMIT $3
+SELECT stream_id, seq, (CASE WHEN isfinite(at) THEN at ELSE 'epoch' END)::timestamptz AS at, actor, coalesce(abbrev(client_ip), '')::text AS client_ip, action, secret_name, version, outcome, request_id, trace_id, detail, mac, key_id
+FROM vault.audit_log WHERE stream_id = $1 AND seq > $2 ORDER BY seq, audit_log.at, mac LIMIT $3
 `
 
 type RecordsParams struct {
@@ -346,7 +346,8 @@ type RecordsRow struct {
 	KeyID      uuid.UUID
 }
 
-// The address comes as text, netmask and all, so that an edited one is seen and not an error of the driver.
+// The address comes as text, netmask and all, and an infinite time as one that no mac matches, so that what was edited is
+// seen and not an error of the driver.
 func (q *Queries) Records(ctx context.Context, arg RecordsParams) ([]RecordsRow, error) {
 	rows, err := q.db.Query(ctx, records, arg.StreamID, arg.AfterSeq, arg.MaxRows)
 	if err != nil {
@@ -455,20 +456,39 @@ func (q *Queries) StaleStreams(ctx context.Context, arg StaleStreamsParams) ([]u
 }
 
 const streams = `-- name: Streams :many
-SELECT stream_id, process, kind, opened_at, state, head_seq, head_mac, head_at, system_id, timeline,
-       predecessor, predecessor_seq, predecessor_mac, key_id
-FROM vault.audit_streams ORDER BY opened_at, stream_id
+SELECT stream_id, process, kind, (CASE WHEN isfinite(opened_at) THEN opened_at ELSE 'epoch' END)::timestamptz AS opened_at,
+       state, head_seq, head_mac, (CASE WHEN isfinite(head_at) THEN head_at ELSE 'epoch' END)::timestamptz AS head_at,
+       system_id, timeline, predecessor, predecessor_seq, predecessor_mac, key_id
+FROM vault.audit_streams ORDER BY 4, stream_id
 `
 
-func (q *Queries) Streams(ctx context.Context) ([]VaultAuditStream, error) {
+type StreamsRow struct {
+	StreamID       uuid.UUID
+	Process        string
+	Kind           string
+	OpenedAt       time.Time
+	State          string
+	HeadSeq        int64
+	HeadMac        []byte
+	HeadAt         time.Time
+	SystemID       string
+	Timeline       int64
+	Predecessor    *uuid.UUID
+	PredecessorSeq *int64
+	PredecessorMac []byte
+	KeyID          uuid.UUID
+}
+
+// An infinite time, which nothing of ours writes and the driver can't read, comes as one that no mac matches.
+func (q *Queries) Streams(ctx context.Context) ([]StreamsRow, error) {
 	rows, err := q.db.Query(ctx, streams)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []VaultAuditStream
+	var items []StreamsRow
 	for rows.Next() {
-		var i VaultAuditStream
+		var i StreamsRow
 		if err := rows.Scan(
 			&i.StreamID,
 			&i.Process,

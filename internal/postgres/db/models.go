@@ -3,27 +3,3 @@
 //   sqlc v1.31.1
 
 package db
-
-import (
-	"time"
-
-	"github.com/google/uuid"
-)
-
-type VaultAuditStream struct {
-	StreamID uuid.UUID
-	Process  string
-	Kind     string
-	OpenedAt time.Time
-	State    string
-	HeadSeq  int64
-	// The mac of record head_seq; the opening's own mac while head_seq is 0.
-	HeadMac        []byte
-	HeadAt         time.Time
-	SystemID       string
-	Timeline       int64
-	Predecessor    *uuid.UUID
-	PredecessorSeq *int64
-	PredecessorMac []byte
-	KeyID          uuid.UUID
-}

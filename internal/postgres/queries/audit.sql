@@ -30,18 +30,21 @@ WHERE state = 'open' AND head_at < now() - make_interval(secs => @idle_secs::flo
 ORDER BY stream_id LIMIT @max_rows;
 
 -- name: Streams :many
-SELECT stream_id, process, kind, opened_at, state, head_seq, head_mac, head_at, system_id, timeline,
-       predecessor, predecessor_seq, predecessor_mac, key_id
-FROM vault.audit_streams ORDER BY opened_at, stream_id;
+-- An infinite time, which nothing of ours writes and the driver can't read, comes as one that no mac matches.
+SELECT stream_id, process, kind, (CASE WHEN isfinite(opened_at) THEN opened_at ELSE 'epoch' END)::timestamptz AS opened_at,
+       state, head_seq, head_mac, (CASE WHEN isfinite(head_at) THEN head_at ELSE 'epoch' END)::timestamptz AS head_at,
+       system_id, timeline, predecessor, predecessor_seq, predecessor_mac, key_id
+FROM vault.audit_streams ORDER BY 4, stream_id;
 
 -- name: RecordedStreams :many
 -- Every stream id that the log itself holds, whether audit_streams knows it or not.
 SELECT DISTINCT stream_id FROM vault.audit_log;
 
 -- name: Records :many
--- The address comes as text, netmask and all, so that an edited one is seen and not an error of the driver.
-SELECT stream_id, seq, at, actor, coalesce(abbrev(client_ip), '')::text AS client_ip, action, secret_name, version, outcome, request_id, trace_id, detail, mac, key_id
-FROM vault.audit_log WHERE stream_id = @stream_id AND seq > @after_seq ORDER BY seq, at, mac LIMIT @max_rows;
+-- The address comes as text, netmask and all, and an infinite time as one that no mac matches, so that what was edited is
+-- seen and not an error of the driver.
+SELECT stream_id, seq, (CASE WHEN isfinite(at) THEN at ELSE 'epoch' END)::timestamptz AS at, actor, coalesce(abbrev(client_ip), '')::text AS client_ip, action, secret_name, version, outcome, request_id, trace_id, detail, mac, key_id
+FROM vault.audit_log WHERE stream_id = @stream_id AND seq > @after_seq ORDER BY seq, audit_log.at, mac LIMIT @max_rows;
 
 -- name: CountRecords :one
 SELECT count(*) FROM vault.audit_log WHERE stream_id = $1;
