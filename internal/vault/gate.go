@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -65,17 +66,24 @@ const (
 	outcomeUnverifiable = "unverifiable"
 )
 
+// workLimit bounds what is asked of the database and the key keeper before the evidence, which has a limit of its own. It is
+// longer than any wait for a row's lock (the sessions' lock_timeout), and short enough that a database that keeps its
+// connections open and says nothing means a quick 503.
+const workLimit = 4 * time.Second
+
 // pass is the gate. It authorizes op for the caller, runs use, and commits the evidence; only then does use's result come
 // back. On any failure the result is released and only an error leaves. Nothing in this package discloses or changes
 // anything except through here.
 func pass[T any](ctx context.Context, v *Vault, c Caller, op operation, use func(context.Context, *attempt) (T, error)) (T, error) {
 	var none T
-	who, err := v.authorize(ctx, c, op)
+	work, cancel := context.WithTimeout(ctx, workLimit)
+	defer cancel()
+	who, err := v.authorize(work, c, op)
 	if err != nil {
 		return none, v.refuse(ctx, c, op, who, err)
 	}
 	a := &attempt{vault: v, caller: c, who: who, op: op}
-	result, err := use(ctx, a)
+	result, err := use(work, a)
 	if err != nil {
 		release(result)
 		return none, a.failed(ctx, postgres.Fault(err))
