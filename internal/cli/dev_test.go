@@ -303,19 +303,47 @@ func (p *devProcess) checkEnvironment() {
 // apiRole is the login user of API processes.
 const apiRole = "sealkeep_api"
 
-func TestDev_ReportsWhatEnded(t *testing.T) {
+func TestDev_EndsWithWhatEndsUnderIt(t *testing.T) {
 	t.Parallel()
-	dir := devFolder(t)
-	p := startDev(t, dir)
-	postmaster, address := p.postmaster(), p.address()
-	if err := syscall.Kill(postmaster, syscall.SIGQUIT); err != nil {
-		t.Fatal(err)
+	for what, pid := range map[string]func(*devProcess) int{
+		"PostgreSQL ended":      (*devProcess).postmaster,
+		"the api process ended": (*devProcess).apiProcess,
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			p := startDev(t, devFolder(t))
+			postmaster, address := p.postmaster(), p.address()
+			if err := syscall.Kill(pid(p), syscall.SIGQUIT); err != nil {
+				t.Fatal(err)
+			}
+			<-p.done
+			if status := p.cmd.ProcessState.ExitCode(); status != 1 || !strings.Contains(p.rest.String(), what) {
+				t.Errorf("status %d:\n%s", status, p.rest.String())
+			}
+			p.gone(postmaster, address)
+		})
 	}
-	<-p.done
-	if status := p.cmd.ProcessState.ExitCode(); status != 1 || !strings.Contains(p.rest.String(), "PostgreSQL ended") {
-		t.Errorf("status %d:\n%s", status, p.rest.String())
+}
+
+// apiProcess is the API's process id.
+func (p *devProcess) apiProcess() int {
+	p.t.Helper()
+	out, err := exec.Command("ps", "-A", "-o", "pid=,ppid=,args=").Output()
+	if err != nil {
+		p.t.Skipf("this machine has no ps: %v", err)
 	}
-	p.gone(postmaster, address)
+	for line := range strings.Lines(string(out)) {
+		words := strings.Fields(line)
+		if words[1] == strconv.Itoa(p.cmd.Process.Pid) && words[len(words)-1] == apiChildName {
+			pid, err := strconv.Atoi(words[0])
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			return pid
+		}
+	}
+	p.t.Fatalf("no API process in:\n%s", out)
+	return 0
 }
 
 func TestDev_KeepsTheUsersOwnSettings(t *testing.T) {
@@ -365,7 +393,7 @@ func TestDev_AddressInUse(t *testing.T) {
 	server := newAnswering(t, 200, nil, "")
 	listen := strings.TrimPrefix(server.URL, "http://")
 	out, err := devCommand(dir, devEnvironment(), "--api-listen", listen).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "address already in use") {
+	if err == nil || !strings.Contains(string(out), "address already in use") || !strings.Contains(string(out), "--api-listen") {
 		t.Errorf("%v\n%s", err, out)
 	}
 	if _, err := os.Lstat(filepath.Join(dir, "env")); err == nil {

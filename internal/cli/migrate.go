@@ -127,5 +127,8 @@ func migrationProblem(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
+	if problem := unreachableDatabase(err); problem != nil {
+		return problem
+	}
 	return fmt.Errorf("%w (VAULT_DATABASE_URL or VAULT_PG_* name the database, and a role with CREATEROLE that owns it)", err)
 }

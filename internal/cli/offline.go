@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sealkeep/sealkeep/internal/boot"
 	"github.com/sealkeep/sealkeep/internal/config"
@@ -68,6 +70,9 @@ func offlineProblem(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
+	if problem := unreachableDatabase(err); problem != nil {
+		return problem
+	}
 	var known *fault.Error
 	if !errors.As(err, &known) {
 		return err
@@ -78,4 +83,20 @@ func offlineProblem(ctx context.Context, err error) error {
 	}
 	// What was said around it stays.
 	return errors.New(strings.ReplaceAll(err.Error(), known.Error(), text))
+}
+
+// unreachableDatabase words a failure to connect, which the driver tells in a line per attempt, in one line without
+// repetitions. It is nil for anything else.
+func unreachableDatabase(err error) error {
+	var refused *pgconn.ConnectError
+	if !errors.As(err, &refused) {
+		return nil
+	}
+	var attempts []string
+	for line := range strings.Lines(refused.Error()) {
+		if line = strings.TrimSpace(line); !slices.Contains(attempts, line) {
+			attempts = append(attempts, line)
+		}
+	}
+	return errors.New("PostgreSQL can't be reached, and VAULT_DATABASE_URL or VAULT_PG_* say where it is: " + strings.Join(attempts, " "))
 }

@@ -112,8 +112,10 @@ func TestOffline_NamesWhatToFix(t *testing.T) {
 	sh.with("VAULT_DATABASE_URL", "").run("init").ends(1).says("VAULT_DATABASE_URL")
 	sh.with("VAULT_LOCAL_MASTER_KEY", "").run("init").ends(1).says("VAULT_LOCAL_MASTER_KEY")
 	sh.with("VAULT_KMS_MODE", "").run("init").ends(1).says("VAULT_KMS_MODE")
-	sh.with("VAULT_DATABASE_URL", "postgres://u:CANARY@127.0.0.1:1/x").run("init").ends(1).hides("CANARY")
-	sh.with("VAULT_DATABASE_URL", "postgres://u:CANARY@127.0.0.1:1/x").run("audit verify --database").ends(2).hides("CANARY")
+	nobody := sh.with("VAULT_DATABASE_URL", "postgres://u:CANARY@127.0.0.1:1/x")
+	nobody.run("init").ends(1).says("PostgreSQL can't be reached", "VAULT_DATABASE_URL").hides("CANARY")
+	nobody.run("migrate up").ends(1).says("PostgreSQL can't be reached", "VAULT_DATABASE_URL").hides("CANARY")
+	nobody.run("audit verify --database").ends(2).says("PostgreSQL can't be reached").hides("CANARY")
 	sh.with("VAULT_LOCAL_MASTER_KEY", "CANARY").run("init").ends(1).says("VAULT_LOCAL_MASTER_KEY").hides("CANARY")
 	sh.run("audit verify").ends(2).says("--database")
 }

@@ -128,7 +128,10 @@ func (r *run) startAPI(ctx context.Context, api *config.API, token sensitive.Byt
 		return err
 	}
 	report, err := r.api.bound(ctx)
-	if err != nil {
+	switch {
+	case strings.Contains(report.Error, "VAULT_API_LISTEN"):
+		return fmt.Errorf("%w; --api-listen names another address", err)
+	case err != nil:
 		return err
 	}
 	base := "http://" + reachable(report.API)
