@@ -124,6 +124,31 @@ func strike(t *testing.T, l *load, proxy *pgproxy.Proxy, b boundary) {
 	t.Logf("%-60s served again after %v", b, time.Since(began).Round(time.Millisecond))
 }
 
+// TestI2I3_SilentConnectionIsGivenUp swallows the answers to an append and to a commit and holds their connections open for
+// ever: nobody but the vault itself ends that.
+func TestI2I3_SilentConnectionIsGivenUp(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("waits until the vault gives a silent connection up")
+	}
+	proxy := pgproxy.New(t, classify)
+	v := vaulttest.New(t, vaulttest.Config{Proxy: proxy, Options: hasty})
+	l := startLoad(t, v, 6)
+	for _, kind := range []string{kindRound, kindCommit} {
+		i := proxy.Inject(pgproxy.Fault{Kind: kind, Side: pgproxy.Server, Message: pgproxy.ReadyForQuery, Action: pgproxy.Swallow})
+		defer i.Withdraw()
+		<-i.Struck()
+	}
+	l.awaitRefusal(time.Now())
+	vaulttest.Eventually(t, "service resumes", l.serves)
+	vaulttest.Eventually(t, "both outcomes are unknown", func() bool {
+		return v.Metric(t, "sealkeep_audit_outcomes_unknown_total") >= 2
+	})
+	l.settle()
+	l.check()
+	v.VerifyClean(t)
+}
+
 // TestI2_CommandCompleteIsNoCommit lets the server report the append's success and then fail at the commit itself.
 func TestI2_CommandCompleteIsNoCommit(t *testing.T) {
 	t.Parallel()
