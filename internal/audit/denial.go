@@ -26,7 +26,7 @@ func (t *Trail) Deny(ctx context.Context, r Record) {
 	if err := t.denials.append(ctx, t.cfg.Timeout, []Record{r}); err != nil {
 		t.limit.count(r.ClientIP)
 		t.metrics.counted.Inc()
-		t.log.Warn("a denial could not be recorded and was counted", "action", r.Action, "error", err)
+		t.log.WarnContext(ctx, "a denial could not be recorded and was counted", "action", r.Action, "error", err)
 	}
 }
 

@@ -33,8 +33,9 @@ import (
 )
 
 // requestTimeout bounds a request from its headers to its answer, which is 503 if it takes longer. It only has to end
-// what nothing else does: recording, the database and the key keeper have shorter limits of their own.
-const requestTimeout = 30 * time.Second
+// what nothing else does: recording, the database and the key keeper have shorter limits of their own. The server's write
+// timeout is longer, so that the answer can still be written.
+const requestTimeout = 25 * time.Second
 
 // Config is what the edge needs besides the use cases.
 type Config struct {

@@ -11,13 +11,14 @@ import (
 	"strings"
 
 	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/telemetry"
 )
 
 // ServeHTTP does for every request what does not depend on its route: the request id, the time limit, the recovery from
 // panics, the log line and the metrics. It is around gin, not within, so that it also covers gin.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := a.newExchange(w, r)
-	ctx, cancel := context.WithTimeout(withExchange(r.Context(), x), requestTimeout)
+	ctx, cancel := context.WithTimeout(telemetry.WithRequestID(withExchange(r.Context(), x), x.id), requestTimeout)
 	defer cancel()
 
 	h := w.Header()

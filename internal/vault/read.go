@@ -89,7 +89,7 @@ func (a *attempt) disclose(ctx context.Context, row *versionRow, current bool) (
 	}
 	m, err := open(ctx, row)
 	if err != nil {
-		return nil, a.alarm(row.Name, row.Version, err)
+		return nil, a.alarm(ctx, row.Name, row.Version, err)
 	}
 	a.version = *row.Version
 	s := &Secret{
@@ -204,7 +204,7 @@ func (v *Vault) Verify(ctx context.Context, c Caller, name string, presented Giv
 			row := versionRow(rows[i])
 			m, err := v.open(ctx, &row)
 			if err != nil {
-				return Verdict{}, a.unverifiable(row.Name, row.Version, err)
+				return Verdict{}, a.unverifiable(ctx, row.Name, row.Version, err)
 			}
 			if sensitive.Equal(m.Value, value) && !verdict.Valid {
 				verdict = Verdict{Valid: true, Version: *row.Version}
@@ -213,7 +213,7 @@ func (v *Vault) Verify(ctx context.Context, c Caller, name string, presented Giv
 			m.Release()
 		}
 		if !current {
-			return Verdict{}, a.unverifiable(parsed.String(), &rows[0].CurrentVersion, errDamaged)
+			return Verdict{}, a.unverifiable(ctx, parsed.String(), &rows[0].CurrentVersion, errDamaged)
 		}
 		a.version = verdict.Version
 		a.outcome = "mismatch"
@@ -225,11 +225,11 @@ func (v *Vault) Verify(ctx context.Context, c Caller, name string, presented Giv
 }
 
 // unverifiable is the alarm of verify: an answer that can't be given for want of one version is unavailable, not wrong.
-func (a *attempt) unverifiable(name string, version *int64, err error) error {
+func (a *attempt) unverifiable(ctx context.Context, name string, version *int64, err error) error {
 	if !errors.Is(err, errDamaged) {
 		return err
 	}
-	return fault.Wrap(fault.Unavailable, a.alarm(name, version, err), "")
+	return fault.Wrap(fault.Unavailable, a.alarm(ctx, name, version, err), "")
 }
 
 func (g Given) verifiable() (sensitive.Bytes, error) {

@@ -38,7 +38,7 @@ func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
 	}
 	on, err := baseOf(row)
 	if err != nil {
-		return nil, a.alarm(row.Name, row.Version, err)
+		return nil, a.alarm(ctx, row.Name, row.Version, err)
 	}
 	next, err := v.regenerate(ctx, a, row)
 	if err != nil {
@@ -87,7 +87,7 @@ func (v *Vault) regenerate(ctx context.Context, a *attempt, row *versionRow) (se
 	if next.Format == secret.Userpass {
 		current, err := v.openCurrent(ctx, row)
 		if err != nil {
-			return secret.Material{}, a.alarm(row.Name, row.Version, err)
+			return secret.Material{}, a.alarm(ctx, row.Name, row.Version, err)
 		}
 		defer current.Release()
 		next.Username = current.Username.Clone()

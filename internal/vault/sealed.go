@@ -126,7 +126,7 @@ type validity struct {
 
 // alarm turns damage into a generic failure for the caller, and into a log line, a metric and an outcome for everyone who
 // watches. Other errors pass.
-func (a *attempt) alarm(name string, version *int64, err error) error {
+func (a *attempt) alarm(ctx context.Context, name string, version *int64, err error) error {
 	if !errors.Is(err, errDamaged) {
 		return err
 	}
@@ -137,7 +137,7 @@ func (a *attempt) alarm(name string, version *int64, err error) error {
 	}
 	a.version = number
 	a.vault.metrics.integrity.WithLabelValues(a.op.action).Inc()
-	a.vault.log.Error("integrity alarm: a stored version doesn't verify",
-		"secret", name, "version", number, "action", a.op.action, "request_id", a.caller.RequestID, "error", err)
+	a.vault.log.ErrorContext(ctx, "integrity alarm: a stored version doesn't verify",
+		"secret", name, "version", number, "action", a.op.action, "error", err)
 	return fault.Wrap(fault.Internal, err, "")
 }

@@ -45,7 +45,7 @@ func (v *Vault) updateOnce(ctx context.Context, a *attempt, r UpdateRequest) (*M
 	}
 	on, err := baseOf(row)
 	if err != nil {
-		return nil, a.alarm(row.Name, row.Version, err)
+		return nil, a.alarm(ctx, row.Name, row.Version, err)
 	}
 	if err := r.Precondition.holds(on.version, on.uid); err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func (v *Vault) sealChange(ctx context.Context, a *attempt, row *versionRow, g G
 	if partial || a.mayRead() {
 		m, err := v.openCurrent(ctx, row)
 		if err != nil {
-			return nil, false, a.alarm(row.Name, row.Version, err)
+			return nil, false, a.alarm(ctx, row.Name, row.Version, err)
 		}
 		defer m.Release()
 		current = &m
