@@ -302,3 +302,23 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// TestI1_TheBodyIsDecodedInPlace: a decoder with a buffer of its own would leave a copy of the body that nobody zeroes.
+func TestI1_TheBodyIsDecodedInPlace(t *testing.T) {
+	t.Parallel()
+	body := []byte(`{"value":"secret","other":"secret"}`)
+	err := decodeDocument(body, func(d decoder) members {
+		inPlace := func(string) error {
+			plain, err := d.sensitiveText("value")
+			plain.Release()
+			if rest := d.json.UnreadBuffer(); len(rest) == 0 || &rest[len(rest)-1] != &body[len(body)-1] {
+				t.Error("what the decoder reads is not the body")
+			}
+			return err
+		}
+		return members{"value": inPlace, "other": inPlace}
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

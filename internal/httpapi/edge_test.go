@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/fault"
@@ -252,6 +253,10 @@ func TestOverTheWire(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
+		// Only keeps a server that waits for what never comes from hanging the test.
+		if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := io.WriteString(conn, text); err != nil {
 			t.Fatal(err)
 		}
