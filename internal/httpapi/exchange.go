@@ -111,7 +111,7 @@ func (r *recorder) Write(b []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// exchangeKey finds the exchange behind gin's back: the only thing that ever travels in a request's context.
+// exchangeKey finds the exchange behind gin's back. Nobody outside this package does: use cases get an explicit caller.
 type exchangeKey struct{}
 
 func withExchange(ctx context.Context, x *exchange) context.Context {

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/telemetry"
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
 
@@ -140,12 +141,15 @@ func TestAClientThatLeftIsNoError(t *testing.T) {
 	}
 }
 
-func TestARequestHasATimeLimit(t *testing.T) {
+func TestTheContextOfARequest(t *testing.T) {
 	t.Parallel()
 	e := newEdge(t)
 	e.route(route{method: "GET", pattern: "/v1/limited"}, func(ctx context.Context, x *exchange) error {
 		if _, limited := ctx.Deadline(); !limited {
-			t.Error("there is none")
+			t.Error("it has no time limit")
+		}
+		if id := telemetry.RequestID(ctx); id != x.id {
+			t.Errorf("lines logged with it have the request id %q, not %q", id, x.id)
 		}
 		return x.empty()
 	})
