@@ -6,7 +6,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/sealkeep/sealkeep/internal/cli"
 	"github.com/sealkeep/sealkeep/internal/process"
@@ -17,7 +20,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "sealkeep:", err)
 		os.Exit(1)
 	}
-	ctx, stop := process.Signals(context.Background(), os.Exit)
+	ctx, stop := interruptible(context.Background())
 	status := cli.Run(ctx, cli.Invocation{
 		Program: os.Args[0],
 		Args:    os.Args[1:],
@@ -28,6 +31,26 @@ func main() {
 	})
 	stop()
 	os.Exit(status)
+}
+
+// interruptible returns a context that ends at the first SIGINT or SIGTERM. Another one, when somebody is tired of
+// waiting, ends the program at once; but what comes within a second is the same wish: supervisors often signal a process
+// and then its whole group.
+func interruptible(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(parent)
+	received := make(chan os.Signal, 2)
+	signal.Notify(received, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		<-received
+		cancel()
+		first := time.Now()
+		for range received {
+			if time.Since(first) > time.Second {
+				os.Exit(1)
+			}
+		}
+	}()
+	return ctx, cancel
 }
 
 // environ gives the environment as a map. Of a name that is there twice the first counts, as it does for os.Getenv.
