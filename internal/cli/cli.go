@@ -57,7 +57,7 @@ func (a *app) rootCommand() *cobra.Command {
 
 Commands that speak to the API read VAULT_ADDR (default ` + defaultAddress + `) and VAULT_TOKEN.
 Offline commands (migrate, init, token recover, audit verify) reach the database and the KMS themselves and read the
-VAULT_* variables of the servers.
+VAULT_* variables of the servers. What they print is a table, on a terminal or not; --json makes it JSON.
 
 Exit status: 0 success, 1 failure, 2 wrong command line; secret verify and audit verify have their own.`,
 		SilenceErrors: true,
@@ -76,7 +76,16 @@ Exit status: 0 success, 1 failure, 2 wrong command line; secret verify and audit
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(flagProblem(cmd, err))
 	})
+	completeNoFiles(root)
 	return root
+}
+
+// completeNoFiles keeps shells from offering files where commands take names.
+func completeNoFiles(cmd *cobra.Command) {
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	for _, sub := range cmd.Commands() {
+		completeNoFiles(sub)
+	}
 }
 
 // group makes a command that only has subcommands.

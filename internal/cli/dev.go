@@ -15,8 +15,8 @@ func (a *app) devCommand() *cobra.Command {
 		Use:   "dev",
 		Short: "Run a whole vault with a PostgreSQL of its own, for development",
 		Long: `Run a whole vault, for development and not for production: a private PostgreSQL from the programs it finds
-(SEALKEEP_POSTGRES_BIN, PATH, /usr/lib/postgresql/*/bin, Homebrew, .tools/pg), a local master key, and the API. When it is
-ready it prints a session to paste.
+(SEALKEEP_POSTGRES_BIN, PATH, /usr/lib/postgresql/*/bin, Homebrew, .tools/pg), a local master key, and the API. When it
+is ready it prints a session to paste.
 
 Every VAULT_* that is set is kept, an empty one too; what is unset becomes VAULT_ALLOWED_IPS=127.0.0.0/8,
 VAULT_KMS_MODE=local, VAULT_READ_AUTH=ip and an ephemeral VAULT_TELEMETRY_LISTEN. The database is always its own:

@@ -25,7 +25,8 @@ func (a *app) secretListCommand(client *clientFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [PREFIX]",
 		Short: "List secrets, without what they hold",
-		Long:  "List the secrets that the token's role can act on, by name, without what they hold; with PREFIX those whose names begin so.",
+		Long: `List the secrets that the token's role can act on, by name, without what they hold; with PREFIX those whose names
+begin with it.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usage("give one prefix, not several")
