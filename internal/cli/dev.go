@@ -31,7 +31,7 @@ what the offline commands need. The data in DIR survives restarts; remove DIR to
 			}
 			return dev.Run(cmd.Context(), dev.Config{
 				Dir: dir, Listen: listen, Insist: cmd.Flags().Changed("api-listen"),
-				Program: a.Program, Environ: a.Environ, LoginRoles: loginRolesSQL,
+				Program: a.Program, Environ: a.Environ,
 				APIArgs: []string{apiChildName}, Out: a.Stdout,
 			})
 		},

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	_ "embed" // for loginRolesSQL
 	"errors"
 	"fmt"
 	"time"
@@ -12,11 +11,6 @@ import (
 	"github.com/sealkeep/sealkeep/internal/config"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 )
-
-// loginRolesSQL makes the login users and grants them their group roles. It can be run again.
-//
-//go:embed roles.sql
-var loginRolesSQL string
 
 func (a *app) migrateCommand() *cobra.Command {
 	return a.group(
@@ -114,7 +108,7 @@ grants each its group role. It holds no passwords, and can be run again:
 			if !show {
 				return usage("--print is missing: this command only prints SQL, for you to read and run")
 			}
-			_, err := fmt.Fprint(a.Stdout, loginRolesSQL)
+			_, err := fmt.Fprint(a.Stdout, postgres.LoginRolesSQL)
 			return err
 		},
 	}

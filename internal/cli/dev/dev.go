@@ -35,8 +35,6 @@ type Config struct {
 	Program string
 	// Environ is the user's environment.
 	Environ map[string]string
-	// LoginRoles is the SQL that makes the login users.
-	LoginRoles string
 	// APIArgs are the arguments with which this binary is an API process that speaks to its parent: it gives a Report,
 	// waits for a line on its standard input before it takes connections, and ends when its standard input does.
 	APIArgs []string
@@ -98,7 +96,7 @@ func (r *run) start(ctx context.Context) error {
 	if err := r.startPostgres(ctx); err != nil {
 		return err
 	}
-	if err := prepareDatabase(ctx, r.server, r.LoginRoles); err != nil {
+	if err := prepareDatabase(ctx, r.server); err != nil {
 		return err
 	}
 	token, err := prepareVault(ctx, r.folder, r.server, r.env)
