@@ -154,6 +154,7 @@ func (c *AuditConn) Append(ctx context.Context, a Append) (Appended, Outcome, er
 			if errors.Is(err, ErrStreamMoved) {
 				return Appended{}, RolledBack, err
 			}
+			c.Close(ctx)
 			return Appended{}, Unknown, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 		}
 		return result, Committed, nil

@@ -66,6 +66,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		withoutCancelRequests(session)
 		return nil
 	}
+	poolConfig.AfterRelease = isUnmarked
 	poolConfig.MaxConns = int32(min(max(cfg.MaxConns, 1), 1000))
 	poolConfig.MaxConnLifetime = time.Hour
 	poolConfig.MaxConnLifetimeJitter = 10 * time.Minute
@@ -96,8 +97,7 @@ func configureSession(c *pgx.ConnConfig, cfg Config) {
 		"default_transaction_isolation":       "read committed",
 		"lock_timeout":                        "2s",
 		"idle_in_transaction_session_timeout": "15s",
-		// A statement timeout would cancel a commit that waits for its standby (see Outcome).
-		"statement_timeout": "0",
+		"statement_timeout":                   "0", // deadlines are the callers' own
 		// A cut wait is told by a warning alone: a session that gets none would take it for a commit.
 		"client_min_messages": "notice",
 	}

@@ -25,6 +25,8 @@ func Fault(err error) error {
 	case errors.Is(err, ErrOutcomeUnknown), errors.Is(err, ErrStreamMoved),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fault.Wrap(fault.Unavailable, err, "")
+	case errors.As(err, &refused) && isMissingPartition(refused):
+		return fault.Wrap(fault.Unavailable, err, "")
 	case errors.As(err, &refused):
 		return fault.Wrap(kindOfState(refused.Code), err, "")
 	case errors.As(err, &network), isConnectError(err), pgconn.SafeToRetry(err):
@@ -46,9 +48,9 @@ func kindOfState(state string) fault.Kind {
 	switch state {
 	case "23505": // unique_violation
 		return fault.Conflict
-	case "55P03", "57014", "40001", "40P01", "25006", "53300", "53400":
-		// lock_not_available, query_canceled, serialization_failure, deadlock_detected, read_only_sql_transaction,
-		// too_many_connections, configuration_limit_exceeded
+	case "55P03", "55000", "40001", "40P01", "25006":
+		// lock_not_available, object_not_in_prerequisite_state (the audit's clock, among others), serialization_failure,
+		// deadlock_detected, read_only_sql_transaction
 		return fault.Unavailable
 	}
 	switch state[:min(2, len(state))] {

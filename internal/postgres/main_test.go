@@ -73,6 +73,7 @@ type stream struct {
 func openStream(t *testing.T, d *pgtest.Database) *stream {
 	t.Helper()
 	s := &stream{id: uuid.New(), key: uuid.New(), mac: mac(0)}
+	d.Exec(t, "INSERT INTO vault.authz_state (vault_id, epoch, initialised) VALUES (gen_random_uuid(), 1, true) ON CONFLICT DO NOTHING")
 	d.Exec(t, "INSERT INTO vault.keyring (key_id, purpose, wrapped_key, kms_key_id) VALUES ($1, 'audit', 'x', 'x')", s.key)
 	d.Exec(t, `INSERT INTO vault.audit_streams (stream_id, process, kind, opened_at, head_mac, head_at, system_id, timeline, key_id)
 		VALUES ($1, 'tested', 'read', now(), $2, now(), 'x', 1, $3)`, s.id, s.mac, s.key)

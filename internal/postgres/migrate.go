@@ -108,12 +108,13 @@ func (d *DB) CheckSchema(ctx context.Context) error {
 		return err
 	}
 	var have int64
-	err = d.pool.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM "+versionTable).Scan(&have)
+	err = d.pool.QueryRow(ctx, "SELECT coalesce(max(version_id), -1) FROM "+versionTable).Scan(&have)
 	var refused *pgconn.PgError
 	switch {
 	case errors.As(err, &refused) && (refused.Code == "42P01" || refused.Code == "3F000"):
 		have = 0
-	case errors.As(err, &refused) && refused.Code == "42501":
+	case errors.As(err, &refused) && refused.Code == "42501", err == nil && have < 0:
+		// Without any row: the table always has one, so row security hides them.
 		return errors.New("this login may not use schema vault: grant it its group role (see `sealkeep migrate roles --print`)")
 	case err != nil:
 		return fmt.Errorf("reading the schema's version: %w", err)

@@ -3,6 +3,7 @@ package postgres
 import (
 	"errors"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -41,14 +42,18 @@ var errCutWait = errors.New("the wait for a synchronous standby was cut short")
 
 const cutWaitKey = "sealkeep: a wait for a synchronous standby was cut short"
 
-// noteCutWait remembers on the connection that the server gave up waiting for a synchronous standby. PostgreSQL reports
-// that as a WARNING on a commit that otherwise looks successful: "canceling wait for synchronous replication" (SyncRepWaitForLSN
-// in src/backend/replication/syncrep.c: ERRCODE_QUERY_CANCELED, or ERRCODE_ADMIN_SHUTDOWN before the session ends).
+// noteCutWait remembers on the connection that the server gave up waiting for a synchronous standby. PostgreSQL reports that
+// as a WARNING on a commit that otherwise looks successful: "canceling wait for synchronous replication" (SyncRepWaitForLSN
+// in src/backend/replication/syncrep.c). Its SQLSTATE is ERRCODE_ADMIN_SHUTDOWN if the session ends too, but that of any warning
+// if the wait was cancelled, and its text may be in any language: so where in the server it comes from tells it.
 func noteCutWait(c *pgconn.PgConn, n *pgconn.Notice) {
-	if n.Code == "57014" || n.Code == "57P01" {
+	if n.File == "syncrep.c" || n.Code == "57014" || n.Code == "57P01" {
 		c.CustomData()[cutWaitKey] = true
 	}
 }
+
+// isUnmarked keeps a session whose last wait was cut from being used again, and blamed for it.
+func isUnmarked(c *pgx.Conn) bool { return c.PgConn().CustomData()[cutWaitKey] == nil }
 
 // judge decides the outcome of a commit (or of a statement that commits by itself) from the error that the driver gave
 // after reading up to ReadyForQuery.
@@ -75,5 +80,12 @@ func judge(c *pgconn.PgConn, err error) Outcome {
 // can't help, and others sent along with them are not to blame.
 func IsDataError(err error) bool {
 	var refused *pgconn.PgError
-	return errors.As(err, &refused) && len(refused.Code) == 5 && (refused.Code[:2] == "22" || refused.Code[:2] == "23")
+	return errors.As(err, &refused) && len(refused.Code) == 5 && (refused.Code[:2] == "22" || refused.Code[:2] == "23") &&
+		!isMissingPartition(refused)
+}
+
+// isMissingPartition tells that no partition takes the row. PostgreSQL reports it as a check violation, but of no constraint
+// (ExecFindPartition in src/backend/executor/execPartition.c).
+func isMissingPartition(refused *pgconn.PgError) bool {
+	return refused.Code == "23514" && refused.ConstraintName == ""
 }

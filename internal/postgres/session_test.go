@@ -16,8 +16,8 @@ import (
 	"github.com/sealkeep/sealkeep/internal/postgres"
 )
 
-// safe is what every session must have. Each of them carries a promise: the first makes a commit wait for the standby,
-// the next two keep that wait whole, client_min_messages lets its being cut short be noticed.
+// safe is what every session must have. synchronous_commit makes a commit wait for the standby, and client_min_messages lets
+// it be noticed when that wait is cut short.
 var safe = map[string]string{
 	"synchronous_commit":                  "on",
 	"statement_timeout":                   "0",
