@@ -13,21 +13,26 @@ import (
 
 // loaded is an appender of a Trail that isn't started, and accepts entries all the same: what waits when it begins to run is a
 // matter of the test alone.
-func (f *fixture) loaded(tune ...func(*Config)) (a *appender, run func()) {
+func (f *fixture) loaded() (a *appender, run func()) {
 	f.t.Helper()
-	trail := f.trail("loaded", tune...)
-	a = trail.reads
+	a = f.trail("loaded").reads
 	a.ready.Store(true)
+	return a, func() { f.runAppender(a) }
+}
+
+// runAppender runs the loop of an appender whose Trail isn't started, until the test ends.
+func (f *fixture) runAppender(a *appender) {
+	f.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var loop sync.WaitGroup
+	loop.Go(func() { a.run(ctx) })
 	f.t.Cleanup(func() {
 		cancel()
 		loop.Wait()
-		if err := trail.resolver.finish(context.Background()); err != nil {
+		if err := a.trail.resolver.finish(context.Background()); err != nil {
 			f.t.Error(err)
 		}
 	})
-	return a, func() { loop.Go(func() { a.run(ctx) }) }
 }
 
 // submit appends in the background, once for each request, and waits until all are queued.
@@ -157,20 +162,31 @@ func TestI2_CancelledWaiterCostsNobodyElse(t *testing.T) {
 func TestI2_AppendGivesUpInTimeAndDisclosesNothing(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	trail := f.started("late", func(c *Config) { c.Timeout = 50 * time.Millisecond })
-	release := f.lockStream(f.streams(kindRead)[0].ID)
-	err := trail.Append(t.Context(), record("late"))
+	a, run := f.loaded()
+	err := a.append(t.Context(), time.Millisecond, []Record{record("late")})
 	wantKind(t, err, fault.Unavailable)
 	wantIs(t, err, errTooLate)
-	// The round that everybody would wait for is stuck: who comes now is refused at once.
-	eventually(t, "the trail isn't ready", func() bool { return !trail.Ready() })
-	err = trail.Append(t.Context(), record("refused"))
-	wantIs(t, err, errNotReady)
+	run()
+	must(t, a.append(t.Context(), patience, []Record{record("in time")}))
+	if len(f.where("late")) != 0 {
+		t.Error("a record of a request that had left is there")
+	}
+	f.clean()
+}
+
+func TestI4_WhoComesWhileARoundIsStuckIsRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	trail := f.started("stuck", func(c *Config) { c.Timeout = 50 * time.Millisecond })
+	release := f.lockStream(f.streams(kindRead)[0].ID)
+	defer release()
+	eventually(t, "an append is refused at once", func() bool {
+		err := trail.Append(t.Context(), record("stuck"))
+		wantKind(t, err, fault.Unavailable)
+		return errors.Is(err, errNotReady)
+	})
 	release()
 	eventually(t, "service resumes", func() bool { return trail.Append(t.Context(), record("resumed")) == nil })
-	if len(f.where("refused")) != 0 {
-		t.Error("what was refused at once is recorded")
-	}
 	f.clean()
 }
 

@@ -209,7 +209,7 @@ func record(request string) Record {
 func addRole(name string) func(context.Context, *postgres.Tx) ([]Record, error) {
 	return func(ctx context.Context, tx *postgres.Tx) ([]Record, error) {
 		_, err := tx.InsertRole(ctx, db.InsertRoleParams{ID: uuid.New(), Name: name})
-		return []Record{record(name)}, err
+		return []Record{record(name)}, postgres.Fault(err)
 	}
 }
 
