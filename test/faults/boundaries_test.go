@@ -101,6 +101,10 @@ func TestI2I3_EveryBoundaryOfACommit(t *testing.T) {
 	l.settle()
 	l.check()
 	report := v.VerifyClean(t)
+	// A lane that was written again after an unknown outcome would find its stream moved by its own lost commit.
+	if moved := v.Metric(t, "sealkeep_audit_streams_moved_total"); moved != 0 {
+		t.Errorf("%.0f streams were taken for moved by others", moved)
+	}
 	t.Logf("%d boundaries, %d streams, %d records; outcomes unknown: %.0f", len(boundaries()), report.Streams, report.Records,
 		v.Metric(t, "sealkeep_audit_outcomes_unknown_total"))
 }
@@ -114,7 +118,8 @@ func strike(t *testing.T, l *load, proxy *pgproxy.Proxy, b boundary) {
 	select {
 	case <-i.Struck():
 	case <-time.After(time.Minute):
-		t.Fatalf("%v: never struck", b)
+		t.Errorf("%v: never struck", b) // what came before is checked all the same
+		return
 	}
 	if b.held {
 		l.awaitRefusal(time.Now())
