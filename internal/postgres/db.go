@@ -66,7 +66,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		withoutCancelRequests(session)
 		return nil
 	}
-	poolConfig.AfterRelease = isUnmarked
+	poolConfig.PrepareConn = isUnmarked
 	poolConfig.MaxConns = int32(min(max(cfg.MaxConns, 1), 1000))
 	poolConfig.MaxConnLifetime = time.Hour
 	poolConfig.MaxConnLifetimeJitter = 10 * time.Minute

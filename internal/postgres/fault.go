@@ -48,9 +48,9 @@ func kindOfState(state string) fault.Kind {
 	switch state {
 	case "23505": // unique_violation
 		return fault.Conflict
-	case "55P03", "55000", "40001", "40P01", "25006":
+	case "55P03", "55000", "40001", "40P01", "25006", "25P03":
 		// lock_not_available, object_not_in_prerequisite_state (the audit's clock, among others), serialization_failure,
-		// deadlock_detected, read_only_sql_transaction
+		// deadlock_detected, read_only_sql_transaction, idle_in_transaction_session_timeout
 		return fault.Unavailable
 	}
 	switch state[:min(2, len(state))] {

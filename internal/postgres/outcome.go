@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 
 	"github.com/jackc/pgx/v5"
@@ -52,8 +53,10 @@ func noteCutWait(c *pgconn.PgConn, n *pgconn.Notice) {
 	}
 }
 
-// isUnmarked keeps a session whose last wait was cut from being used again, and blamed for it.
-func isUnmarked(c *pgx.Conn) bool { return c.PgConn().CustomData()[cutWaitKey] == nil }
+// isUnmarked keeps a pooled session whose last wait was cut from being used again, and blamed for it.
+func isUnmarked(_ context.Context, c *pgx.Conn) (bool, error) {
+	return c.PgConn().CustomData()[cutWaitKey] == nil, nil
+}
 
 // judge decides the outcome of a commit (or of a statement that commits by itself) from the error that the driver gave
 // after reading up to ReadyForQuery.
