@@ -1,0 +1,106 @@
+package readme
+
+import (
+	"bufio"
+	"encoding/json"
+	"net"
+	"net/http"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sealkeep/sealkeep/internal/pgserver"
+)
+
+func TestInstallationOnAnotherPostgreSQLIsAsTheReadmeSays(t *testing.T) {
+	t.Parallel()
+	installation := steps(t, "On your own PostgreSQL")
+	if len(installation) != 4 {
+		t.Fatalf("the installation has %d steps", len(installation))
+	}
+	w := newWorkplace(t)
+	server, err := pgserver.Start(t.Context(), w.binaries, pgserver.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Discard(); err != nil {
+			t.Error(err)
+		}
+	})
+	port := strconv.Itoa(server.Port())
+	w.env = append(w.env, "PGHOST="+server.SocketDir(), "PGPORT="+port, "PGUSER="+server.Superuser(), "VAULT_PG_PORT="+port)
+
+	const hosts = "db1.example.com,db2.example.com"
+	serve := installation[3].script
+	if !strings.Contains(installation[1].script, hosts) || !strings.HasSuffix(serve, " api\n") {
+		t.Fatal("the installation isn't what this test knows how to follow")
+	}
+	w.run(t, installation[:3], hosts, server.SocketDir())
+	w.env = append(
+		w.env, "VAULT_PG_HOSTS="+server.SocketDir(), "VAULT_PG_DBNAME=vault", "VAULT_KMS_MODE=local",
+		"VAULT_LOCAL_MASTER_KEY_FILE="+w.dir+"/master-key", "VAULT_API_LISTEN=127.0.0.1:0", "VAULT_TELEMETRY_LISTEN=127.0.0.1:0",
+	)
+	w.serves(t, serve)
+}
+
+// serves runs the API, and waits until it says that it is ready.
+func (w workplace) serves(t *testing.T, script string) {
+	t.Helper()
+	api := exec.Command("sh", "-c", "exec env "+script)
+	api.Dir, api.Env = w.dir, w.env
+	log, err := api.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := api.Start(); err != nil {
+		t.Fatal(err)
+	}
+	address, ended := make(chan string, 1), make(chan struct{})
+	var text strings.Builder
+	go func() {
+		defer close(ended)
+		lines := bufio.NewScanner(log)
+		for lines.Scan() {
+			text.WriteString(lines.Text() + "\n")
+			var line struct{ Msg, Listener, Address string }
+			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "listening" && line.Listener == "api" {
+				address <- line.Address
+			}
+		}
+		_ = api.Wait()
+	}()
+	select {
+	case at := <-address:
+		untilReady(t, at)
+	case <-ended:
+	}
+	_ = api.Process.Signal(syscall.SIGTERM)
+	<-ended
+	if !api.ProcessState.Success() {
+		t.Errorf("%v\n%s", api.ProcessState, text.String())
+	}
+}
+
+func untilReady(t *testing.T, address string) {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{}).DialContext}}
+	for {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/readyz", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode == http.StatusOK {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
