@@ -184,7 +184,7 @@ type Stats struct {
 	Queued           int
 	StreamsOpen      int
 	StreamsInDoubt   int
-	DenialsUncounted int64
+	DenialsCounted int64
 }
 
 // Stats gives a snapshot.
@@ -197,7 +197,7 @@ func (t *Trail) Stats() Stats {
 	}
 	return Stats{
 		Ready: t.Ready(), Queued: t.reads.queued(), StreamsOpen: open,
-		StreamsInDoubt: t.resolver.pending(), DenialsUncounted: t.limit.total(),
+		StreamsInDoubt: t.resolver.pending(), DenialsCounted: t.limit.total(),
 	}
 }
 

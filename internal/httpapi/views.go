@@ -188,7 +188,7 @@ type auditView struct {
 	Queued           int   `json:"queued"`
 	StreamsOpen      int   `json:"streams_open"`
 	StreamsInDoubt   int   `json:"streams_in_doubt"`
-	DenialsUncounted int64 `json:"denials_unrecorded"`
+	DenialsCounted int64 `json:"denials_counted"`
 	PartitionsAhead  int   `json:"partitions_ahead"`
 }
 

@@ -97,7 +97,7 @@ func (v *Vault) Status(ctx context.Context, c Caller) (*Status, error) {
 			},
 			Audit: AuditStatus{
 				Ready: trail.Ready, Queued: trail.Queued, StreamsOpen: trail.StreamsOpen, StreamsInDoubt: trail.StreamsInDoubt,
-				DenialsUncounted: trail.DenialsUncounted, PartitionsAhead: ahead,
+				DenialsCounted: trail.DenialsCounted, PartitionsAhead: ahead,
 			},
 			KMS: KMSStatus{Mode: v.cfg.KMSMode, KeyID: v.keeper.KeyID()},
 		}, nil

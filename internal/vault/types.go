@@ -233,7 +233,7 @@ type AuditStatus struct {
 	Queued           int   // requests waiting for the next round
 	StreamsOpen      int   // of this process
 	StreamsInDoubt   int   // waiting to be resolved after an unknown outcome
-	DenialsUncounted int64 // denials that were counted and not recorded one by one
+	DenialsCounted int64 // denials that were counted and not recorded one by one
 	PartitionsAhead  int   // days for which partitions exist, today excluded
 }
 
