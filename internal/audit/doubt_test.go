@@ -20,11 +20,29 @@ func (f *fixture) awaitStandby() (letGo func()) {
 		f.db.Exec(f.t, "SET synchronous_commit = local")
 		f.db.Exec(f.t, "ALTER SYSTEM SET synchronous_standby_names = "+names)
 		f.db.Exec(f.t, "SELECT pg_reload_conf()")
-		eventually(f.t, "the setting is in force", func() bool {
-			return one[string](f, "SELECT quote_literal(current_setting('synchronous_standby_names'))") == names
-		})
 	}
 	set("'missing'")
+	// In force it is once the checkpointer has seen it, which nothing tells: commit until one waits.
+	super := f.db.Super(f.t)
+	pid := super.PgConn().PID()
+	for waited := false; !waited; {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = super.Exec(context.Background(), "SELECT pg_logical_emit_message(true, 'probe', '')")
+		}()
+		eventually(f.t, "a commit waits for the standby, or doesn't", func() bool {
+			waited = one[bool](f, "SELECT wait_event IS NOT DISTINCT FROM 'SyncRep' FROM pg_stat_activity WHERE pid = $1", int64(pid))
+			select {
+			case <-done:
+				return true
+			default:
+				return waited
+			}
+		})
+		f.db.Exec(f.t, "SELECT pg_cancel_backend($1)", int64(pid))
+		<-done
+	}
 	return func() { set("''") }
 }
 

@@ -180,13 +180,18 @@ func (c *changeLanes) drain(ctx context.Context) error {
 	c.running = false
 	c.mu.Unlock()
 	var err error
-	for i := 0; i < cap(c.slots) && err == nil; i++ {
+	held := 0
+	for held < cap(c.slots) && err == nil {
 		select {
 		case c.slots <- struct{}{}:
+			held++
 		case <-ctx.Done():
 			err = errors.New("audit: changes are still in flight")
 		}
 	}
 	c.closeIdle(c.trail.cfg.Clock().Add(time.Hour))
+	for range held {
+		<-c.slots
+	}
 	return err
 }

@@ -175,15 +175,19 @@ func (t *Trail) Append(ctx context.Context, records ...Record) error {
 	return t.reads.append(ctx, t.cfg.Timeout, records)
 }
 
+// DatabaseTime is the primary's time as the last round trip told it, plus what has passed here since. What must hold when an
+// answer leaves is judged by it after Append.
+func (t *Trail) DatabaseTime() time.Time { return t.clock.read() }
+
 // Ready tells whether rounds can run now.
 func (t *Trail) Ready() bool { return t.reads.ready.Load() }
 
 // Stats tells an operator how the trail is.
 type Stats struct {
-	Ready            bool
-	Queued           int
-	StreamsOpen      int
-	StreamsInDoubt   int
+	Ready          bool
+	Queued         int
+	StreamsOpen    int
+	StreamsInDoubt int
 	DenialsCounted int64
 }
 
