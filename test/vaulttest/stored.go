@@ -1,0 +1,131 @@
+package vaulttest
+
+import (
+	"strconv"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/sealkeep/sealkeep/internal/envelope"
+	"github.com/sealkeep/sealkeep/internal/kms"
+	"github.com/sealkeep/sealkeep/internal/pgtest"
+	"github.com/sealkeep/sealkeep/internal/secret"
+	"github.com/sealkeep/sealkeep/internal/sensitive"
+)
+
+// Stored is a version as it lies in the database, opened with the master key and past the vault.
+type Stored struct {
+	Name       string
+	Version    int64
+	UID        uuid.UUID
+	State      string
+	DEK        []byte
+	Ciphertext []byte
+	Username   string
+	Value      string
+}
+
+type storedRow struct {
+	SecretID                      uuid.UUID
+	Name                          string
+	Version                       int64
+	UID                           uuid.UUID
+	State                         string
+	KMSKeyID                      string
+	WrappedDEK, Nonce, Ciphertext []byte
+}
+
+// Stored opens every stored version of the secret, or of all secrets if name is empty, by name and version. One that
+// doesn't open fails the test.
+func (v *Vault) Stored(t testing.TB, name string) []Stored {
+	t.Helper()
+	keeper := v.keeper(t)
+	defer keeper.Close()
+	rows := pgtest.Query[storedRow](t, v.DB, `
+		SELECT s.id, s.name, v.version, v.version_uid, v.state, v.kms_key_id, v.wrapped_dek, v.nonce, v.ciphertext
+		FROM vault.secrets s JOIN vault.secret_versions v ON v.secret_id = s.id
+		WHERE $1 IN ('', s.name) ORDER BY s.name, v.version`, name)
+	stored := make([]Stored, 0, len(rows))
+	for _, r := range rows {
+		place := envelope.Place{SecretID: r.SecretID, Name: r.Name, Version: r.Version, VersionUID: r.UID}
+		dek, err := keeper.Decrypt(t.Context(), r.WrappedDEK, r.KMSKeyID, dekContext(place))
+		if err != nil {
+			t.Fatalf("the DEK of %s, version %d: %v", r.Name, r.Version, err)
+		}
+		plaintext, err := envelope.Open(dek, place, envelope.Sealed{Nonce: r.Nonce, Ciphertext: r.Ciphertext})
+		if err != nil {
+			t.Fatalf("%s, version %d: %v", r.Name, r.Version, err)
+		}
+		m, err := secret.DecodeMaterial(plaintext)
+		if err != nil {
+			t.Fatalf("%s, version %d: %v", r.Name, r.Version, err)
+		}
+		s := Stored{
+			Name: r.Name, Version: r.Version, UID: r.UID, State: r.State, Ciphertext: r.Ciphertext,
+			DEK: append([]byte(nil), dek.Reveal()...), Value: string(m.Value.Reveal()),
+		}
+		if m.Format == secret.Userpass {
+			s.Username = string(m.Username.Reveal())
+		}
+		m.Release()
+		plaintext.Release()
+		dek.Release()
+		stored = append(stored, s)
+	}
+	return stored
+}
+
+// dekContext is the encryption context that binds a version's DEK to its place.
+func dekContext(p envelope.Place) map[string]string {
+	return map[string]string{
+		"use": "secret", "secret_id": uuid.UUID(p.SecretID).String(), "name": p.Name, "version": strconv.FormatInt(p.Version, 10),
+	}
+}
+
+type rootRow struct {
+	KeyID    uuid.UUID
+	Purpose  string
+	Wrapped  []byte
+	KMSKeyID string
+}
+
+// Roots unwraps the integrity roots, by purpose.
+func (v *Vault) Roots(t testing.TB) map[string][]byte {
+	t.Helper()
+	keeper := v.keeper(t)
+	defer keeper.Close()
+	roots := map[string][]byte{}
+	for _, r := range pgtest.Query[rootRow](t, v.DB, "SELECT key_id, purpose, wrapped_key, kms_key_id FROM vault.keyring") {
+		root, err := keeper.Decrypt(t.Context(), r.Wrapped, r.KMSKeyID, map[string]string{
+			"use": "integrity", "purpose": r.Purpose, "key_id": r.KeyID.String(), "vault_id": v.ID(t).String(),
+		})
+		if err != nil {
+			t.Fatalf("the root of purpose %s: %v", r.Purpose, err)
+		}
+		roots[r.Purpose] = append([]byte(nil), root.Reveal()...)
+		root.Release()
+	}
+	return roots
+}
+
+// Master gives the master key itself.
+func (v *Vault) Master(t testing.TB) []byte {
+	t.Helper()
+	master, err := kms.ParseMasterKey([]byte(v.MasterKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Release()
+	return append([]byte(nil), master.Reveal()...)
+}
+
+func (v *Vault) keeper(t testing.TB) *kms.Local {
+	t.Helper()
+	master := sensitive.Take(v.Master(t))
+	defer master.Release()
+	keeper, err := kms.NewLocal(master, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keeper
+}
