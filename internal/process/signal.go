@@ -5,15 +5,20 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
-// Signals returns a context that ends at the first SIGTERM or SIGINT. A second one means that somebody is tired of
-// waiting: it calls exit with status 1 at once, from another goroutine. The caller must call stop when it needs signals
-// no more; afterwards they end the process as they do by default.
+// sameWish is how long after the first signal another one says nothing new: supervisors and terminals often signal a
+// process and then its whole group.
+const sameWish = time.Second
+
+// Signals returns a context that ends at the first SIGTERM or SIGINT. Another one, more than a second later, means that
+// somebody is tired of waiting: it calls exit with status 1 at once, from another goroutine. The caller must call stop
+// when it needs signals no more; afterwards they end the process as they do by default.
 func Signals(parent context.Context, exit func(status int)) (ctx context.Context, stop func()) {
 	received := make(chan os.Signal, 2)
 	signal.Notify(received, syscall.SIGTERM, syscall.SIGINT)
-	ctx, cancel := watch(parent, received, exit)
+	ctx, cancel := watch(parent, received, exit, time.Now)
 	return ctx, func() {
 		signal.Stop(received)
 		cancel()
@@ -21,20 +26,24 @@ func Signals(parent context.Context, exit func(status int)) (ctx context.Context
 }
 
 // watch is Signals without the operating system. The returned function ends its goroutine and waits for that.
-func watch(parent context.Context, received <-chan os.Signal, exit func(int)) (context.Context, func()) {
+func watch(parent context.Context, received <-chan os.Signal, exit func(int), clock func() time.Time) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(parent)
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		for range 2 {
+		var first time.Time
+		for {
 			select {
 			case <-received:
-				if ctx.Err() != nil {
-					exit(1)
-					return
-				}
-				cancel()
 			case <-quit:
+				return
+			}
+			switch now := clock(); {
+			case first.IsZero():
+				first = now
+				cancel()
+			case now.Sub(first) > sameWish:
+				exit(1)
 				return
 			}
 		}
