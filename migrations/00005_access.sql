@@ -19,23 +19,30 @@ $$;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA vault FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA vault FROM PUBLIC;
 
--- vault_api: serves reads and admin writes. It can't touch shipping cursors or the keyring's rows.
+-- vault_api: serves reads and admin writes. It can't touch shipping cursors or the keyring's rows, and can't move a row: the
+-- columns that bind a ciphertext to its place are written once. A row lock (SELECT … FOR UPDATE) needs UPDATE on some column.
 GRANT SELECT, UPDATE (epoch, mac, key_id) ON vault.authz_state TO vault_api;
 GRANT SELECT ON vault.keyring TO vault_api;
-GRANT SELECT, INSERT, UPDATE, DELETE ON vault.roles, vault.role_permissions, vault.admin_tokens TO vault_api;
-GRANT SELECT, INSERT, UPDATE ON vault.token_uses TO vault_api;
+GRANT SELECT, INSERT, DELETE, UPDATE (mac, key_id) ON vault.roles TO vault_api;
+GRANT SELECT, INSERT, DELETE ON vault.role_permissions TO vault_api;
+GRANT SELECT, INSERT, DELETE, UPDATE (revoked_at, mac, key_id) ON vault.admin_tokens TO vault_api;
+GRANT SELECT, INSERT, UPDATE (last_used_at) ON vault.token_uses TO vault_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON vault.auth_lockouts TO vault_api;
-GRANT SELECT, INSERT, UPDATE, DELETE ON vault.secrets, vault.secret_versions TO vault_api;
+GRANT SELECT, INSERT, DELETE, UPDATE (description, rotation_interval_secs, grace_period_secs, current_version, next_rotation_at,
+                                      target, custom_metadata, updated_at, mac, key_id) ON vault.secrets TO vault_api;
+GRANT SELECT, INSERT, DELETE, UPDATE (state, expires_at, mac, key_id) ON vault.secret_versions TO vault_api;
 GRANT SELECT, INSERT, UPDATE ON vault.rotation_jobs TO vault_api;
 GRANT SELECT, INSERT, DELETE ON vault.idempotency_keys TO vault_api;
 GRANT SELECT, INSERT, UPDATE (state, head_seq, head_mac, head_at) ON vault.audit_streams TO vault_api;
 GRANT SELECT, INSERT ON vault.audit_log TO vault_api;
 GRANT EXECUTE ON FUNCTION vault.ensure_audit_partitions(integer) TO vault_api;
 
--- vault_rotator: works on secrets and jobs; sees no tokens.
+-- vault_rotator: works on versions and jobs, re-wraps DEKs; sees no tokens.
 GRANT SELECT ON vault.authz_state, vault.keyring TO vault_rotator;
-GRANT SELECT, UPDATE ON vault.secrets TO vault_rotator;
-GRANT SELECT, INSERT, UPDATE, DELETE ON vault.secret_versions, vault.rotation_jobs TO vault_rotator;
+GRANT SELECT, UPDATE (current_version, next_rotation_at, updated_at, mac, key_id) ON vault.secrets TO vault_rotator;
+GRANT SELECT, INSERT, DELETE, UPDATE (state, expires_at, kms_key_id, wrapped_dek, wrapped_at, mac, key_id)
+    ON vault.secret_versions TO vault_rotator;
+GRANT SELECT, INSERT, UPDATE, DELETE ON vault.rotation_jobs TO vault_rotator;
 GRANT SELECT, DELETE ON vault.idempotency_keys TO vault_rotator;
 GRANT SELECT, INSERT, UPDATE (state, head_seq, head_mac, head_at) ON vault.audit_streams TO vault_rotator;
 GRANT SELECT, INSERT ON vault.audit_log TO vault_rotator;
@@ -48,9 +55,10 @@ GRANT EXECUTE ON FUNCTION vault.drop_audit_partition(date) TO vault_auditship;
 
 -- vault_operator: the CLI's offline commands: init, token recover, audit verify. It sees that secrets exist, not what
 -- they hold.
-GRANT SELECT, INSERT, UPDATE ON vault.authz_state TO vault_operator;
+GRANT SELECT, INSERT, UPDATE (epoch, mac, key_id) ON vault.authz_state TO vault_operator;
 GRANT SELECT, INSERT ON vault.keyring TO vault_operator;
-GRANT SELECT, INSERT, UPDATE ON vault.roles, vault.role_permissions, vault.admin_tokens TO vault_operator;
+GRANT SELECT, INSERT, UPDATE (mac, key_id) ON vault.roles TO vault_operator;
+GRANT SELECT, INSERT, DELETE ON vault.admin_tokens TO vault_operator;
 GRANT SELECT (id) ON vault.secrets TO vault_operator;
 GRANT SELECT, INSERT, UPDATE (state, head_seq, head_mac, head_at) ON vault.audit_streams TO vault_operator;
 GRANT SELECT, INSERT ON vault.audit_log TO vault_operator;

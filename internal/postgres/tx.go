@@ -72,8 +72,8 @@ func (t *Tx) Rollback(ctx context.Context) {
 	}
 }
 
-// InTx runs fn in a transaction and commits it if fn returns nil. It is for housekeeping and the offline commands'
-// unaudited steps; changes of the vault's content go through the audit trail's own transactions.
+// InTx runs fn in a transaction and commits it if fn returns nil. It is for housekeeping, and for the offline commands, which
+// append their own evidence in it; a serving process changes the vault's content in the audit trail's transactions alone.
 func (d *DB) InTx(ctx context.Context, fn func(*Tx) error) error {
 	tx, err := d.Begin(ctx)
 	if err != nil {

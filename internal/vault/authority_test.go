@@ -139,12 +139,20 @@ func TestRecoverNeedsTheKeeperAndIsRecorded(t *testing.T) {
 	c.Token = issued.Token
 	_, err = f.vault.Status(ctx, c)
 	must(t, err)
+	_, err = vault.RecoverToken(ctx, operator, f.keeper, "rescue", nil, vault.Config{})
+	wantCode(t, err, "already_exists")
 	if n := pgtest.Query[int64](t, f.db, "SELECT count(*) FROM vault.audit_log WHERE action = 'token.recover'")[0]; n != 1 {
 		t.Errorf("%d records of the recovery", n)
 	}
 	if report := f.verifyTrail(); len(report.Problems) > 0 {
 		t.Errorf("%+v", report.Problems)
 	}
+	t.Run("a dead token's name is free again", func(t *testing.T) {
+		must(t, f.vault.RevokeToken(ctx, f.admin, "rescue"))
+		again, err := vault.RecoverToken(ctx, operator, f.keeper, "rescue", nil, vault.Config{})
+		must(t, err)
+		again.Release()
+	})
 }
 
 func TestStatusAndEventsTellWhatHappened(t *testing.T) {

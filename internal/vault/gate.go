@@ -19,18 +19,18 @@ import (
 type rule uint8
 
 const (
-	needsAdmin     rule = iota // a token of an admin role
-	needsRight                 // a token whose role has the operation's right on its name
-	needsAnyRight              // a token whose role has any right on its name
-	needsToken                 // any valid token
-	needsDisclosed             // an allowlisted address, and with ip+token a token that may read the name
-	needsReader                // as before, but names are decided one by one afterwards
+	needsAdmin        rule = iota // a token of an admin role
+	needsRight                    // a token whose role has the operation's right on its name
+	needsAnyRight                 // a token whose role has any right on its name
+	needsToken                    // any valid token
+	needsReader                   // an allowlisted address, and with ip+token a token that may read the name
+	needsReaderOfEach             // as before, but names are decided one by one afterwards
 )
 
 // operation is what a caller asks for, as the gate and the audit trail see it.
 type operation struct {
 	action string        // as audited
-	rule   rule          //
+	rule   rule          // what the caller needs
 	right  access.Action // for needsRight
 	name   string        // the secret's name, or the role's or token's for detail
 	detail map[string]any
@@ -56,6 +56,7 @@ type attempt struct {
 	outcome string         // overrides the outcome that follows from the result
 	detail  map[string]any // joins the operation's
 	records []audit.Record // replaces the one record of the operation when it speaks of several names
+	until   *time.Time     // when what is answered ceases to be valid; nil is never
 
 	evidenced bool // the record was committed with the mutation
 }
@@ -64,6 +65,7 @@ const (
 	outcomeOK           = "ok"
 	outcomeDenied       = "denied"
 	outcomeUnverifiable = "unverifiable"
+	outcomeWithheld     = "withheld"
 )
 
 // workLimit bounds what is asked of the database and the key keeper before the evidence, which has a limit of its own. It is
@@ -71,9 +73,13 @@ const (
 // connections open and says nothing means a quick 503.
 const workLimit = 4 * time.Second
 
+// maxWithheld bounds how often an answer that expired on its way is prepared anew.
+const maxWithheld = 3
+
 // pass is the gate. It authorizes op for the caller, runs use, and commits the evidence; only then does use's result come
-// back. On any failure the result is released and only an error leaves. Nothing in this package discloses or changes
-// anything except through here.
+// back. On any failure the result is released and only an error leaves. No use case discloses or changes anything except
+// through here; Init and RecoverToken, which serve whoever holds the database and the key keeper and have no caller, write
+// their evidence themselves.
 func pass[T any](ctx context.Context, v *Vault, c Caller, op operation, use func(context.Context, *attempt) (T, error)) (T, error) {
 	var none T
 	work, cancel := context.WithTimeout(ctx, workLimit)
@@ -82,21 +88,43 @@ func pass[T any](ctx context.Context, v *Vault, c Caller, op operation, use func
 	if err != nil {
 		return none, v.refuse(ctx, c, op, who, err)
 	}
-	a := &attempt{vault: v, caller: c, who: who, op: op}
-	result, err := use(work, a)
-	if err != nil {
-		release(result)
-		return none, a.failed(ctx, postgres.Fault(err))
-	}
-	if !a.evidenced {
-		if err := v.trail.Append(ctx, a.evidence(outcomeOK)...); err != nil { // without this line values would leave unrecorded
+	for withheld := 0; ; withheld++ {
+		a := &attempt{vault: v, caller: c, who: who, op: op}
+		result, err := run(ctx, work, a, use)
+		if err != nil {
 			release(result)
-			v.metrics.decisions.WithLabelValues(op.action, "unrecorded").Inc()
-			return none, err
+			return none, a.failed(ctx, postgres.Fault(err))
 		}
+		if !a.evidenced {
+			if err := v.trail.Append(ctx, a.evidence(outcomeOK)...); err != nil { // without this line values would leave unrecorded
+				release(result)
+				v.metrics.decisions.WithLabelValues(op.action, "unrecorded").Inc()
+				return none, err
+			}
+		}
+		if a.expired(v.trail.DatabaseTime()) {
+			release(result)
+			if err := a.withhold(ctx, withheld); err != nil {
+				return none, err
+			}
+			continue
+		}
+		v.metrics.decisions.WithLabelValues(op.action, a.outcomeOr(outcomeOK)).Inc()
+		return result, nil
 	}
-	v.metrics.decisions.WithLabelValues(op.action, a.outcomeOr(outcomeOK)).Inc()
-	return result, nil
+}
+
+// run runs the use case. An attempt that panics is recorded like any that fails; the panic goes on to the edge.
+func run[T any](ctx, work context.Context, a *attempt, use func(context.Context, *attempt) (T, error)) (T, error) {
+	returned := false
+	defer func() {
+		if !returned {
+			_ = a.failed(ctx, fault.Wrap(fault.Internal, errors.New("panic"), ""))
+		}
+	}()
+	result, err := use(work, a)
+	returned = true
+	return result, err
 }
 
 func release(result any) {
@@ -109,16 +137,16 @@ func release(result any) {
 // depends on whether the name exists.
 func (v *Vault) authorize(ctx context.Context, c Caller, op operation) (identity, error) {
 	who, err := v.identify(ctx, c)
-	disclosure := op.rule == needsDisclosed || op.rule == needsReader
+	disclosure := op.rule == needsReader || op.rule == needsReaderOfEach
 	if disclosure && !v.cfg.Allowlist.Contains(c.Address) {
 		return who, denied("the address is not in VAULT_ALLOWED_IPS")
 	}
 	if disclosure && v.cfg.ReadAuth == ReadAuthIP {
-		// Here a token only names the actor, if it is valid.
-		if err != nil && fault.KindOf(err) != fault.Unauthenticated {
-			return who, err
+		// Here a token names the actor if it is valid, and is ignored otherwise.
+		if err != nil && fault.KindOf(err) == fault.Unauthenticated {
+			return anonymous(c), nil
 		}
-		return who, nil
+		return who, err
 	}
 	switch {
 	case err != nil:
@@ -134,15 +162,28 @@ func (v *Vault) authorize(ctx context.Context, c Caller, op operation) (identity
 		allowed = who.rules.Allows(op.right, op.name)
 	case needsAnyRight:
 		allowed = who.rules.AllowsAny(op.name)
-	case needsToken, needsReader:
+	case needsToken, needsReaderOfEach:
 		allowed = true
-	case needsDisclosed:
-		allowed = who.rules.Allows(access.Read, op.name)
+	case needsReader:
+		allowed = v.mayDisclose(c, who, op.name)
 	}
 	if !allowed {
 		return who, denied("the token's role doesn't allow it")
 	}
 	return who, nil
+}
+
+// mayDisclose is the rule of reading: an allowlisted address, and with ip+token a token whose role may read the name.
+func (v *Vault) mayDisclose(c Caller, who identity, name string) bool {
+	return v.cfg.Allowlist.Contains(c.Address) && (v.cfg.ReadAuth == ReadAuthIP || who.rules.Allows(access.Read, name))
+}
+
+// anonymous is a caller without a valid token.
+func anonymous(c Caller) identity {
+	if c.Address.IsValid() {
+		return identity{actor: "address:" + c.Address.String()}
+	}
+	return identity{actor: "anonymous"}
 }
 
 // denied keeps the reason for the record and the log; the caller learns only that it may not.
@@ -152,10 +193,7 @@ func denied(reason string) error {
 
 // identify finds out whose token this is. Without a token the caller is only an address.
 func (v *Vault) identify(ctx context.Context, c Caller) (identity, error) {
-	who := identity{actor: "anonymous"}
-	if c.Address.IsValid() {
-		who.actor = "address:" + c.Address.String()
-	}
+	who := anonymous(c)
 	if c.Token.IsZero() {
 		return who, nil
 	}
@@ -239,8 +277,10 @@ func (a *attempt) change(ctx context.Context, fn func(context.Context, *postgres
 		}
 		return a.evidence(outcomeOK), nil
 	})
-	if err == nil {
-		a.evidenced = true
+	a.evidenced = err == nil
+	if err != nil && a.outcome != outcomeUnverifiable {
+		// What the change would have made, and shown, never was.
+		a.version, a.detail, a.records = 0, nil, nil
 	}
 	return err
 }
@@ -293,10 +333,30 @@ func (a *attempt) recordFor(action, name string, version int64, outcome string) 
 }
 
 // mayRead tells whether a caller who may do something else may be shown the value as well.
-func (a *attempt) mayRead() bool {
-	v := a.vault
-	if !v.cfg.Allowlist.Contains(a.caller.Address) {
-		return false
+func (a *attempt) mayRead() bool { return a.vault.mayDisclose(a.caller, a.who, a.op.name) }
+
+// validUntil notes that what is being answered is valid only until then.
+func (a *attempt) validUntil(t *time.Time) {
+	if t != nil && (a.until == nil || t.Before(*a.until)) {
+		a.until = t
 	}
-	return v.cfg.ReadAuth == ReadAuthIP || a.who.rules.Allows(access.Read, a.op.name)
+}
+
+// expired tells whether the answer's validity ended while its evidence was being committed.
+func (a *attempt) expired(now time.Time) bool { return a.until != nil && !now.Before(*a.until) }
+
+// withhold records that an answer which had its record did not leave. The request starts over, a bounded number of times.
+func (a *attempt) withhold(ctx context.Context, before int) error {
+	a.vault.metrics.decisions.WithLabelValues(a.op.action, outcomeWithheld).Inc()
+	records := a.evidence(outcomeOK)
+	for i := range records {
+		records[i].Outcome = outcomeWithheld
+	}
+	if err := a.vault.trail.Append(ctx, records...); err != nil {
+		return err
+	}
+	if before == maxWithheld {
+		return fault.Wrap(fault.Unavailable, errors.New("the answer expired on its way, several times"), "")
+	}
+	return nil
 }

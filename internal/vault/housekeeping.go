@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -16,10 +17,13 @@ const (
 )
 
 // Start begins housekeeping: audit partitions now and hourly, token uses every 15 s. It doesn't wait for either. Starting
-// twice is the same as once.
+// twice is the same as once; a stopped Vault stays stopped.
 func (v *Vault) Start(ctx context.Context) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.stopped {
+		return errors.New("vault: housekeeping was stopped")
+	}
 	if v.started {
 		return nil
 	}
@@ -38,9 +42,10 @@ func (v *Vault) Start(ctx context.Context) error {
 // Stop ends housekeeping. It is safe twice, and unstarted.
 func (v *Vault) Stop(ctx context.Context) error {
 	v.mu.Lock()
-	cancel := v.cancel
+	cancel, again := v.cancel, v.stopped
+	v.stopped = true
 	v.mu.Unlock()
-	if cancel == nil {
+	if cancel == nil || again {
 		return nil
 	}
 	cancel()
@@ -61,7 +66,7 @@ func (v *Vault) ensurePartitions(ctx context.Context) {
 			v.log.Error("audit partitions could not be made", "error", err)
 			wait = 5*time.Second + rand.N(5*time.Second) //nolint:gosec // jitter, not a secret
 		} else {
-			v.setPartitionsAhead(partitionDays)
+			v.partitionsMade(partitionDays)
 		}
 		if !pause(ctx, wait) {
 			return
@@ -69,11 +74,21 @@ func (v *Vault) ensurePartitions(ctx context.Context) {
 	}
 }
 
-func (v *Vault) setPartitionsAhead(days int) {
+// partitionsMade notes until when there are partitions.
+func (v *Vault) partitionsMade(days int) {
 	v.mu.Lock()
-	v.partitions = days
-	v.mu.Unlock()
-	v.metrics.ahead.Set(float64(days))
+	defer v.mu.Unlock()
+	v.partitionsUntil = v.cfg.Clock().Add(time.Duration(days) * 24 * time.Hour)
+}
+
+// partitionsAhead tells for how many days from now partitions are known to be there; it shrinks while none can be made.
+func (v *Vault) partitionsAhead() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.partitionsUntil.IsZero() {
+		return 0
+	}
+	return max(0, int(v.partitionsUntil.Sub(v.cfg.Clock()).Round(time.Hour)/(24*time.Hour)))
 }
 
 func (v *Vault) writeUses(ctx context.Context) {

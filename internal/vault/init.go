@@ -33,15 +33,27 @@ func OpenKeyring(ctx context.Context, database *postgres.DB, keeper Keeper, vaul
 	if err != nil {
 		return nil, fmt.Errorf("reading the keyring: %w", err)
 	}
-	roots := make([]integrity.Root, 0, len(rows))
+	// Retired roots still verify what was MACed under them. They go first, because the last root of a purpose is the active one.
+	var roots, live []integrity.Root
+	alive := map[integrity.Purpose]bool{}
 	for _, row := range rows {
-		if row.RetiredAt == nil {
-			roots = append(roots, integrity.Root{
-				KeyID: row.KeyID, Purpose: integrity.Purpose(row.Purpose), Wrapped: row.WrappedKey,
-				PublicKey: row.PublicKey, KMSKeyID: row.KmsKeyID,
-			})
+		root := integrity.Root{
+			KeyID: row.KeyID, Purpose: integrity.Purpose(row.Purpose), Wrapped: row.WrappedKey,
+			PublicKey: row.PublicKey, KMSKeyID: row.KmsKeyID,
+		}
+		if row.RetiredAt != nil {
+			roots = append(roots, root)
+			continue
+		}
+		live = append(live, root)
+		alive[root.Purpose] = true
+	}
+	for _, purpose := range purposes {
+		if !alive[purpose] {
+			return nil, fmt.Errorf("the keyring has no live key for %s", purpose)
 		}
 	}
+	roots = append(roots, live...)
 	keyring, err := integrity.OpenKeyring(ctx, keeper, vaultID, roots, purposes...)
 	if err != nil {
 		return nil, fmt.Errorf("opening the keyring (is this the vault's own KMS key?): %w", err)
@@ -131,8 +143,8 @@ func initialise(ctx context.Context, database *postgres.DB, keeper Keeper, issue
 			return err
 		}
 		return audit.AppendOffline(ctx, tx, keyring, vaultID, "init",
-			offlineRecord(ActionInit, fmt.Sprintf(`{"vault_id":%q}`, vaultID)),
-			offlineRecord(ActionTokenCreate, fmt.Sprintf(`{"token":%q,"role":%q}`, issued.Name, issued.Role)))
+			offlineRecord("init", ActionInit, fmt.Sprintf(`{"vault_id":%q}`, vaultID)),
+			offlineRecord("init", ActionTokenCreate, fmt.Sprintf(`{"token":%q,"role":%q}`, issued.Name, issued.Role)))
 	})
 }
 
@@ -163,8 +175,8 @@ func requireEmpty(ctx context.Context, tx *postgres.Tx) error {
 	return nil
 }
 
-func offlineRecord(action, detail string) audit.Record {
-	return audit.Record{Actor: "offline", Action: action, Outcome: outcomeOK, RequestID: "-", Detail: []byte(detail)}
+func offlineRecord(command, action, detail string) audit.Record {
+	return audit.Record{Actor: "offline:" + command, Action: action, Outcome: outcomeOK, RequestID: "-", Detail: []byte(detail)}
 }
 
 // RecoverToken issues a token of the built-in admin role to whoever holds the database and the KMS, for when every admin
@@ -200,11 +212,14 @@ func RecoverToken(ctx context.Context, database *postgres.DB, keeper Keeper, nam
 		if err != nil {
 			return err
 		}
+		if err := tx.DeleteDeadToken(ctx, parsed); err != nil {
+			return err
+		}
 		if err := insertToken(ctx, tx, cfg, issued, role.ID, fingerprint, expiresInSecs); err != nil {
 			return err
 		}
 		return audit.AppendOffline(ctx, tx, keyring, vaultID, "token recover",
-			offlineRecord(ActionTokenRecover, fmt.Sprintf(`{"token":%q,"role":%q}`, issued.Name, issued.Role)))
+			offlineRecord("token recover", ActionTokenRecover, fmt.Sprintf(`{"token":%q,"role":%q}`, issued.Name, issued.Role)))
 	})
 	if err != nil {
 		issued.Release()

@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
@@ -11,7 +12,8 @@ import (
 
 const (
 	defaultPage = 100
-	maxPage     = 1000
+	// MaxPageItems bounds one page.
+	MaxPageItems = 1000
 )
 
 // List gives one page of metadata, by name in byte order, of the secrets that the caller's role can act on in any way.
@@ -45,7 +47,7 @@ func (v *Vault) List(ctx context.Context, c Caller, r ListRequest) (*Page, error
 		for _, row := range rows {
 			metadata, err := secret.DecodeCustomMetadata(row.CustomMetadata)
 			if err != nil {
-				return nil, fault.Wrap(fault.Internal, err, "")
+				return nil, a.alarm(ctx, row.Name, nil, fmt.Errorf("%w: %w", errDamaged, err))
 			}
 			page.Items = append(page.Items, Metadata{
 				Name: row.Name, Kind: secret.Kind(row.Kind), Format: secret.Format(row.Format), Description: row.Description,
@@ -92,8 +94,8 @@ func pageLimit(limit int) (int, error) {
 	switch {
 	case limit == 0:
 		return defaultPage, nil
-	case limit < 0 || limit > maxPage:
-		return 0, fault.Newf(fault.Invalid, "limit is 1 to %d", maxPage)
+	case limit < 0 || limit > MaxPageItems:
+		return 0, fault.Newf(fault.Invalid, "limit is 1 to %d", MaxPageItems)
 	}
 	return limit, nil
 }

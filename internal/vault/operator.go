@@ -85,9 +85,6 @@ func (v *Vault) Status(ctx context.Context, c Caller) (*Status, error) {
 		}
 		_, inUse, limit := v.db.PoolStats()
 		trail := v.trail.Stats()
-		v.mu.Lock()
-		ahead := v.partitions
-		v.mu.Unlock()
 		return &Status{
 			VaultID: v.vaultID, ReadAuth: string(v.cfg.ReadAuth), SchemaVersion: schema,
 			Secrets: totals.Secrets, Versions: totals.Versions, Overdue: totals.Overdue,
@@ -97,7 +94,7 @@ func (v *Vault) Status(ctx context.Context, c Caller) (*Status, error) {
 			},
 			Audit: AuditStatus{
 				Ready: trail.Ready, Queued: trail.Queued, StreamsOpen: trail.StreamsOpen, StreamsInDoubt: trail.StreamsInDoubt,
-				DenialsCounted: trail.DenialsCounted, PartitionsAhead: ahead,
+				DenialsCounted: trail.DenialsCounted, PartitionsAhead: v.partitionsAhead(),
 			},
 			KMS: KMSStatus{Mode: v.cfg.KMSMode, KeyID: v.keeper.KeyID()},
 		}, nil

@@ -2,10 +2,8 @@ package vault
 
 import (
 	"context"
-	"errors"
 	"slices"
 
-	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/audit"
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
@@ -30,7 +28,7 @@ func (v *Vault) Read(ctx context.Context, c Caller, r ReadRequest) (*Secret, err
 	if r.Version < 0 {
 		return nil, fault.New(fault.Invalid, "version is a positive number")
 	}
-	op := operation{action: ActionRead, rule: needsDisclosed, name: name.String()}
+	op := operation{action: ActionRead, rule: needsReader, name: name.String()}
 	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) (*Secret, error) {
 		row, err := v.find(ctx, name.String(), r.Version)
 		if err != nil {
@@ -92,6 +90,7 @@ func (a *attempt) disclose(ctx context.Context, row *versionRow, current bool) (
 		return nil, a.alarm(ctx, row.Name, row.Version, err)
 	}
 	a.version = *row.Version
+	a.validUntil(row.ExpiresAt)
 	s := &Secret{
 		Name: row.Name, Kind: secret.Kind(row.Kind), Format: m.Format, Version: *row.Version, VersionUID: *row.VersionUid,
 		Material: &m,
@@ -118,11 +117,11 @@ func (v *Vault) ReadBatch(ctx context.Context, c Caller, names []string) ([]*Sec
 	if err != nil {
 		return nil, err
 	}
-	op := operation{action: ActionRead, rule: needsReader, detail: map[string]any{"batch": len(wanted)}}
+	op := operation{action: ActionRead, rule: needsReaderOfEach, detail: map[string]any{"batch": len(wanted)}}
 	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) (secrets, error) {
 		var allowed []string
 		for _, name := range wanted {
-			if v.cfg.ReadAuth == ReadAuthIP || a.who.rules.Allows(access.Read, name) {
+			if v.mayDisclose(c, a.who, name) {
 				allowed = append(allowed, name)
 			}
 		}
@@ -189,7 +188,7 @@ func (v *Vault) Verify(ctx context.Context, c Caller, name string, presented Giv
 	if err != nil {
 		return Verdict{}, err
 	}
-	op := operation{action: ActionVerify, rule: needsDisclosed, name: parsed.String()}
+	op := operation{action: ActionVerify, rule: needsReader, name: parsed.String()}
 	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) (Verdict, error) {
 		rows, err := v.db.ValidVersions(ctx, parsed.String())
 		if err != nil {
@@ -208,6 +207,7 @@ func (v *Vault) Verify(ctx context.Context, c Caller, name string, presented Giv
 			}
 			if sensitive.Equal(m.Value, value) && !verdict.Valid {
 				verdict = Verdict{Valid: true, Version: *row.Version}
+				a.validUntil(row.ExpiresAt)
 			}
 			current = current || *row.State == string(secret.Current)
 			m.Release()
@@ -226,10 +226,11 @@ func (v *Vault) Verify(ctx context.Context, c Caller, name string, presented Giv
 
 // unverifiable is the alarm of verify: an answer that can't be given for want of one version is unavailable, not wrong.
 func (a *attempt) unverifiable(ctx context.Context, name string, version *int64, err error) error {
-	if !errors.Is(err, errDamaged) {
-		return err
+	err = a.alarm(ctx, name, version, err)
+	if fault.KindOf(err) == fault.Internal {
+		return fault.Wrap(fault.Unavailable, err, "")
 	}
-	return fault.Wrap(fault.Unavailable, a.alarm(ctx, name, version, err), "")
+	return err
 }
 
 func (g Given) verifiable() (sensitive.Bytes, error) {

@@ -83,7 +83,8 @@ func (v *Vault) open(ctx context.Context, row *versionRow) (secret.Material, err
 	place := envelope.Place{SecretID: row.SecretID, Name: row.Name, Version: *row.Version, VersionUID: *row.VersionUid}
 	dek, err := v.keeper.Decrypt(ctx, row.WrappedDek, *row.KmsKeyID, dekContext(place))
 	if err != nil {
-		if errors.Is(err, kms.ErrInvalidCiphertext) {
+		// An unknown key is damage, too: the keyring, which is open, is under the same one.
+		if errors.Is(err, kms.ErrInvalidCiphertext) || errors.Is(err, kms.ErrUnknownKey) {
 			return secret.Material{}, fmt.Errorf("%w: its DEK doesn't unwrap in its place: %w", errDamaged, err)
 		}
 		return secret.Material{}, keeperFault("unwrapping a data key", err)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -114,6 +115,71 @@ func TestI9_ASupersededVersionIsValidUntilItsExpiryAndNeverAfter(t *testing.T) {
 	wantKind(t, err, fault.NotFound)
 	if got := verify(current); !got.Valid {
 		t.Error("the current value is not valid")
+	}
+}
+
+func TestI9_AnAnswerThatExpiresOnItsWayIsWithheld(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	ctx := context.Background()
+	old := f.automatic("late", 600)
+	s, err := f.vault.Rotate(ctx, f.admin, "late")
+	must(t, err)
+	s.Release()
+	// The keeper takes longer than the version has left: it was valid when it was looked up, and isn't when it would leave.
+	expire := func() {
+		f.db.Exec(t, "UPDATE vault.secret_versions SET expires_at = now() + interval '400 milliseconds' WHERE version = 1")
+	}
+	f.keeper.set(func() { time.Sleep(500 * time.Millisecond) }, nil)
+	defer f.keeper.set(nil, nil)
+
+	expire()
+	_, err = f.vault.Read(ctx, f.as("late-read"), vault.ReadRequest{Name: "late", Version: 1})
+	wantKind(t, err, fault.NotFound)
+	if got := f.outcomes("late-read"); !slices.Equal(got, []string{"secret.read ok", "secret.read withheld", "secret.read not_found"}) {
+		t.Errorf("records %v", got)
+	}
+	expire()
+	verdict, err := f.vault.Verify(ctx, f.as("late-verify"), "late", text(old))
+	must(t, err)
+	if verdict.Valid {
+		t.Error("a value was called valid after its expiry")
+	}
+	if got := f.outcomes("late-verify"); !slices.Equal(got, []string{"secret.verify match", "secret.verify withheld", "secret.verify mismatch"}) {
+		t.Errorf("records %v", got)
+	}
+}
+
+func TestAFailedChangeIsRecordedWithoutWhatItWouldHaveMade(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	ctx := context.Background()
+	f.put("taken", "x")
+	_, err := f.vault.Create(ctx, f.as("conflict"), vault.CreateRequest{Name: "taken", Kind: "manual", Given: text("y")})
+	wantCode(t, err, "already_exists")
+	details := pgtest.Query[*string](t, f.db, "SELECT convert_from(detail, 'UTF8') FROM vault.audit_log WHERE request_id = 'conflict'")
+	got := f.records("conflict")
+	if len(got) != 1 || got[0].Outcome != "conflict" || got[0].Version != nil || details[0] != nil {
+		t.Errorf("records %+v with detail %v", got, details)
+	}
+}
+
+func TestAPanicInAUseCaseIsRecorded(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.put("s", "x")
+	f.keeper.set(func() { panic("a bug") }, nil)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		_, _ = f.vault.Read(context.Background(), f.as("panicked"), vault.ReadRequest{Name: "s"})
+	}()
+	f.keeper.set(nil, nil)
+	if got := f.outcomes("panicked"); !slices.Equal(got, []string{"secret.read internal"}) {
+		t.Errorf("records %v", got)
 	}
 }
 
@@ -365,6 +431,7 @@ func TestI5_ASwappedOrEditedRowFailsClosedAndRaisesAnAlarm(t *testing.T) {
 		"a cut ciphertext":         `UPDATE vault.secret_versions SET ciphertext = substr(ciphertext, 1, octet_length(ciphertext) - 1) WHERE version = 2`,
 		"an edited nonce":          `UPDATE vault.secret_versions SET nonce = set_byte(nonce, 0, get_byte(nonce, 0) # 1) WHERE version = 2`,
 		"an edited wrapped DEK":    `UPDATE vault.secret_versions SET wrapped_dek = set_byte(wrapped_dek, 30, get_byte(wrapped_dek, 30) # 1) WHERE version = 2`,
+		"another key's id":         `UPDATE vault.secret_versions SET kms_key_id = 'local:0000000000000000' WHERE version = 2`,
 		"renumbered versions":      `UPDATE vault.secret_versions SET version = 7 WHERE version = 2; UPDATE vault.secrets SET current_version = 7 WHERE name = 'victim'`,
 		"a renamed secret":         `UPDATE vault.secrets SET name = 'was-other' WHERE name = 'other'; UPDATE vault.secrets SET name = 'other' WHERE name = 'victim'; UPDATE vault.secrets SET name = 'victim' WHERE name = 'was-other'`,
 		"the old one made current": `UPDATE vault.secrets SET current_version = 1 WHERE name = 'victim'`,

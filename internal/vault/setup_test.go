@@ -46,8 +46,13 @@ const processName = "vault-test"
 
 func setup(t testing.TB, tune ...func(*vault.Config)) *fixture {
 	t.Helper()
+	return setupOn(t, pgtest.New(t), tune...)
+}
+
+func setupOn(t testing.TB, db *pgtest.Database, tune ...func(*vault.Config)) *fixture {
+	t.Helper()
 	ctx := context.Background()
-	f := &fixture{t: t, db: pgtest.New(t), log: &syncBuffer{}, metrics: prometheus.NewRegistry()}
+	f := &fixture{t: t, db: db, log: &syncBuffer{}, metrics: prometheus.NewRegistry()}
 	f.keeper = &watchedKeeper{Local: newKeeper(t)}
 
 	operator := f.open("sealkeep_operator")

@@ -229,12 +229,12 @@ type DatabaseStatus struct {
 
 // AuditStatus tells of the audit trail.
 type AuditStatus struct {
-	Ready            bool  // answers can be recorded
-	Queued           int   // requests waiting for the next round
-	StreamsOpen      int   // of this process
-	StreamsInDoubt   int   // waiting to be resolved after an unknown outcome
-	DenialsCounted int64 // denials that were counted and not recorded one by one
-	PartitionsAhead  int   // days for which partitions exist, today excluded
+	Ready           bool  // answers can be recorded
+	Queued          int   // requests waiting for the next round
+	StreamsOpen     int   // of this process
+	StreamsInDoubt  int   // waiting to be resolved after an unknown outcome
+	DenialsCounted  int64 // denials that were counted and not recorded one by one
+	PartitionsAhead int   // days for which partitions exist, today excluded
 }
 
 // KMSStatus tells of the key keeper.

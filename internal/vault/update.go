@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/sealkeep/sealkeep/internal/access"
@@ -73,7 +74,7 @@ func (v *Vault) updateOnce(ctx context.Context, a *attempt, r UpdateRequest) (*M
 		}
 		settings, err := r.merge(locked)
 		if err != nil {
-			return err
+			return a.alarm(ctx, locked.Name, nil, err)
 		}
 		if sealed != nil {
 			if _, err := supersede(ctx, tx, on, sealed, settings.GracePeriod, settings.RotationInterval); err != nil {
@@ -126,7 +127,7 @@ func (v *Vault) sealChange(ctx context.Context, a *attempt, row *versionRow, g G
 func (r UpdateRequest) merge(row db.LockSecretRow) (secret.Settings, error) {
 	metadata, err := secret.DecodeCustomMetadata(row.CustomMetadata)
 	if err != nil {
-		return secret.Settings{}, fault.Wrap(fault.Internal, err, "")
+		return secret.Settings{}, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	description, interval, grace := row.Description, row.RotationIntervalSecs, row.GracePeriodSecs
 	if r.Description.Set {

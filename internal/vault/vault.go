@@ -75,6 +75,9 @@ type Config struct {
 	Metrics prometheus.Registerer // nil: metrics are kept but not registered
 	// Random makes values, tokens, nonces and ids; nil means the system's generator.
 	Random io.Reader
+	// Clock gives local time with a monotonic reading, for what is measured here alone; validity is the database's to
+	// judge. Nil means time.Now.
+	Clock func() time.Time
 }
 
 func (c *Config) complete() {
@@ -86,6 +89,9 @@ func (c *Config) complete() {
 	}
 	if c.Random == nil {
 		c.Random = rand.Reader
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now //nolint:forbidigo // the default of the injected clock
 	}
 }
 
@@ -101,11 +107,12 @@ type Vault struct {
 	metrics *metrics
 	uses    tokenUses
 
-	mu         sync.Mutex
-	started    bool
-	cancel     context.CancelFunc
-	loops      sync.WaitGroup
-	partitions int // days ahead, as last ensured
+	mu              sync.Mutex
+	started         bool
+	stopped         bool
+	cancel          context.CancelFunc
+	loops           sync.WaitGroup
+	partitionsUntil time.Time // as last ensured, on our clock
 }
 
 // New makes a Vault over a database whose schema was checked and a started trail. Stop the Vault before the trail, and the
@@ -116,10 +123,12 @@ func New(database *postgres.DB, trail *audit.Trail, keeper Keeper, vaultID uuid.
 	if err != nil {
 		return nil, fmt.Errorf("making the sealer: %w", err)
 	}
-	return &Vault{
+	v := &Vault{
 		db: database, trail: trail, keeper: keeper, vaultID: vaultID, cfg: cfg, log: cfg.Log,
-		sealer: sealer, metrics: newMetrics(cfg.Metrics), uses: tokenUses{seen: map[uuid.UUID]time.Time{}},
-	}, nil
+		sealer: sealer, uses: tokenUses{seen: map[uuid.UUID]time.Time{}},
+	}
+	v.metrics = newMetrics(cfg.Metrics, v.partitionsAhead)
+	return v, nil
 }
 
 // Ready tells whether requests would be served: the database answers and evidence can be committed.
