@@ -13,22 +13,22 @@ const maxCredential = 4096
 
 // ParseAuthorization takes the token out of the values of all Authorization header lines: exactly one line, with
 // the scheme Bearer in any case and one token (RFC 6750, section 2.1; RFC 9110, section 11.4). No line at all is
-// no error, and present is false. The token is a copy that the caller releases; it is any bearer token, which
-// ParseToken judges. Errors are of kind Unauthenticated, with present true.
-func ParseAuthorization(header []string) (token sensitive.Bytes, present bool, err error) {
+// no error, and the token is zero. The token is a copy that the caller releases; it is any bearer token, which
+// ParseToken judges. Errors are of kind Unauthenticated.
+func ParseAuthorization(header []string) (token sensitive.Bytes, err error) {
 	if len(header) == 0 {
-		return sensitive.Bytes{}, false, nil
+		return sensitive.Bytes{}, nil
 	}
 	if len(header) > 1 {
-		return sensitive.Bytes{}, true, fault.New(fault.Unauthenticated, "send one Authorization header, not several")
+		return sensitive.Bytes{}, fault.New(fault.Unauthenticated, "send one Authorization header, not several")
 	}
 	scheme, credential, _ := strings.Cut(strings.Trim(header[0], " \t"), " ")
 	credential = strings.TrimLeft(credential, " ")
 	if !strings.EqualFold(scheme, "Bearer") || len(credential) > maxCredential || !isToken68(credential) {
-		return sensitive.Bytes{}, true, fault.New(fault.Unauthenticated,
+		return sensitive.Bytes{}, fault.New(fault.Unauthenticated,
 			"send the token as 'Authorization: Bearer svk_…': that scheme, one space, one token")
 	}
-	return sensitive.CopyString(credential), true, nil
+	return sensitive.CopyString(credential), nil
 }
 
 // isToken68 tells whether s is one token68 of RFC 9110, section 11.2, which leaves no room for a second token,

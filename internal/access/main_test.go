@@ -17,10 +17,10 @@ func wantFault(t *testing.T, err error, kind fault.Kind, says ...string) string 
 	if err == nil {
 		t.Fatalf("no error, want one of kind %v", kind)
 	}
-	got, _, message, _ := fault.Public(err)
-	if got != kind {
+	if got := fault.KindOf(err); got != kind {
 		t.Fatalf("kind %v, want %v: %v", got, kind, err)
 	}
+	message := fault.Message(err)
 	for _, s := range says {
 		if !strings.Contains(message, s) {
 			t.Errorf("%q is not in: %s", s, message)

@@ -32,18 +32,9 @@ func ParsePattern(s string) (Pattern, error) {
 		_, err = secret.ParseName(s)
 	}
 	if err != nil {
-		_, _, message, _ := fault.Public(err)
-		return "", fault.New(fault.Invalid, patternRule+message)
+		return "", fault.New(fault.Invalid, patternRule+fault.Message(err))
 	}
 	return Pattern(s), nil
-}
-
-// Matches tells whether name is among those that p says. The empty name, which no secret has, matches nothing.
-func (p Pattern) Matches(name string) bool {
-	if prefix, isPrefix := p.prefix(); isPrefix {
-		return name != "" && strings.HasPrefix(name, prefix)
-	}
-	return name != "" && name == string(p)
 }
 
 // prefix gives what stands before a '*' at the end.

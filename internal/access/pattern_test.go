@@ -50,7 +50,16 @@ func TestParsePattern(t *testing.T) {
 	}
 }
 
-func TestPatternMatches(t *testing.T) {
+// matches is what a pattern means, said as plainly as it can be: what Rules are held against. The empty name, which no
+// secret has, matches nothing.
+func matches(p Pattern, name string) bool {
+	if prefix, isPrefix := strings.CutSuffix(string(p), "*"); isPrefix {
+		return name != "" && strings.HasPrefix(name, prefix)
+	}
+	return name != "" && name == string(p)
+}
+
+func TestWhatPatternsAllow(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		pattern  Pattern
@@ -62,13 +71,14 @@ func TestPatternMatches(t *testing.T) {
 		{"app*", []string{"app", "apple", "app/db"}, []string{"", "ap", "xapp"}},
 		{"", nil, []string{"", "a", "app"}},
 	} {
+		rules := NewRules(false, []Permission{{Read, c.pattern}})
 		for _, name := range c.in {
-			if !c.pattern.Matches(name) {
+			if !matches(c.pattern, name) || !rules.Allows(Read, name) {
 				t.Errorf("%q does not match %q", c.pattern, name)
 			}
 		}
 		for _, name := range c.outs {
-			if c.pattern.Matches(name) {
+			if matches(c.pattern, name) || rules.Allows(Read, name) {
 				t.Errorf("%q matches %q", c.pattern, name)
 			}
 		}
@@ -90,8 +100,8 @@ func FuzzParsePattern(f *testing.F) {
 		if isPrefix { // whatever passes has a name that it is for
 			name += "x"
 		}
-		if _, err := secret.ParseName(name); err != nil || !p.Matches(name) || len(s) > MaxPatternBytes {
-			t.Fatalf("%q is accepted, and %q is %v, matches: %v", s, name, err, p.Matches(name))
+		if _, err := secret.ParseName(name); err != nil || !matches(p, name) || len(s) > MaxPatternBytes {
+			t.Fatalf("%q is accepted, and %q is %v, matches: %v", s, name, err, matches(p, name))
 		}
 	})
 }

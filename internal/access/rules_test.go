@@ -185,7 +185,7 @@ func TestRulesAgreeWithTheirPermissions(t *testing.T) {
 			name, anything := word(), false
 			for _, a := range Actions()[:6] {
 				want := slices.ContainsFunc(perms, func(p Permission) bool {
-					return (p.Action == a || p.Action == AnyAction) && p.Path.Matches(name)
+					return (p.Action == a || p.Action == AnyAction) && matches(p.Path, name)
 				})
 				if got := r.Allows(a, name); got != want {
 					t.Fatalf("%s on %q by %v: %v", a, name, perms, got)
@@ -220,17 +220,15 @@ func TestRulesAllocateNothing(t *testing.T) {
 	if !big.Allows(Update, "team4999/db") || !big.Allows(Read, "team4999/web") || big.Allows(Update, "team4999/web") {
 		t.Fatal("the rules are not those that are meant")
 	}
-	matched := false
 	if n := testing.AllocsPerRun(100, func() {
 		for _, name := range []string{"team4999/db", "team77/web/x", "other", ""} {
 			big.Allows(Read, name)
 			big.Allows(AnyAction, name)
 			big.AllowsAny(name)
 			admin.Allows(Read, name)
-			matched = Pattern("team*").Matches(name) || matched
 		}
-	}); n != 0 || !matched {
-		t.Errorf("%v allocations, matched: %v", n, matched)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
 

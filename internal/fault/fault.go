@@ -101,6 +101,12 @@ func Public(err error) (kind Kind, code, message string, retryAfter time.Duratio
 	return kind, code, kind.orMessage(e.Message), e.RetryAfter
 }
 
+// Message returns the message that [Public] gives of err.
+func Message(err error) string {
+	_, _, message, _ := Public(err)
+	return message
+}
+
 // find returns the outermost *Error in err's tree, or nil.
 func find(err error) *Error {
 	var e *Error

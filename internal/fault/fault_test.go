@@ -51,6 +51,9 @@ func TestI11_PublicTellsNothingOfACause(t *testing.T) {
 	for kind := range Kind(kindCount) {
 		err := fmt.Errorf("outer %s: %w", detail, Wrap(kind, errors.New(detail), "the public part").WithCode("special"))
 		_, code, message, _ := Public(err)
+		if Message(err) != message {
+			t.Errorf("%s: the message is once %q and once %q", kind, Message(err), message)
+		}
 		if strings.Contains(code+message, "vault_api") || strings.Contains(message, "outer") {
 			t.Errorf("%s: the cause shows in %q %q", kind, code, message)
 		}

@@ -62,7 +62,7 @@ func (a *api) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 
 // authenticate takes the token out of the headers. Whoever calls it releases x.token.
 func (x *exchange) authenticate() {
-	x.token, _, x.tokenErr = access.ParseAuthorization(x.request.Header.Values("Authorization"))
+	x.token, x.tokenErr = access.ParseAuthorization(x.request.Header.Values("Authorization"))
 }
 
 func (x *exchange) caller() vault.Caller {

@@ -30,12 +30,3 @@ const (
 	// Userpass secrets hold a user name and a password, sealed together.
 	Userpass Format = "userpass"
 )
-
-// ParseFormat knows "opaque" and "userpass"; anything else is an error of kind Invalid.
-func ParseFormat(s string) (Format, error) {
-	switch f := Format(s); f {
-	case Opaque, Userpass:
-		return f, nil
-	}
-	return "", fault.New(fault.Invalid, "format must be opaque or userpass")
-}

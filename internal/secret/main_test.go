@@ -16,9 +16,8 @@ func wantFault(t *testing.T, err error, kind fault.Kind) string {
 	if err == nil {
 		t.Fatalf("no error, want one of kind %v", kind)
 	}
-	got, _, message, _ := fault.Public(err)
-	if got != kind {
+	if got := fault.KindOf(err); got != kind {
 		t.Fatalf("kind %v, want %v: %v", got, kind, err)
 	}
-	return message
+	return fault.Message(err)
 }

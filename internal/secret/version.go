@@ -1,10 +1,6 @@
 package secret
 
-import (
-	"time"
-
-	"github.com/sealkeep/sealkeep/internal/fault"
-)
+import "time"
 
 // MaxValidVersions is the most versions of one secret that can be valid at the same time. verify opens every one
 // of them, so this bounds its work; a change that would make one more is refused until one has expired.
@@ -24,15 +20,6 @@ const (
 	Abandoned State = "abandoned"
 )
 
-// ParseState knows the four states; anything else is an error of kind Invalid.
-func ParseState(s string) (State, error) {
-	switch st := State(s); st {
-	case Pending, Current, Superseded, Abandoned:
-		return st, nil
-	}
-	return "", fault.New(fault.Invalid, "state must be pending, current, superseded or abandoned")
-}
-
 // Valid tells whether a version may be opened, and may match at verify: the current one always, a superseded one
 // while now is before expiresAt (I9), any other never. now is the database's clock, not this process's. The
 // instant expiresAt itself is already too late, and a superseded version without one is not valid (I4).
@@ -47,26 +34,6 @@ func Valid(state State, expiresAt *time.Time, now time.Time) bool {
 	}
 	return false // not a state
 }
-
-// SupersededUntil gives the expires_at of a version that is superseded at now: now + grace, in UTC and whole
-// microseconds, which is what the database keeps, so that what was computed is what is read back. A grace of
-// zero or less ends it at once.
-func SupersededUntil(now time.Time, grace time.Duration) time.Time {
-	return instant(now.Add(max(grace, 0)))
-}
-
-// NextRotation gives when a secret that changed at now is due again: now + interval, in UTC and whole
-// microseconds. Without an interval (zero or less) nothing is ever due, and the result is the zero time.
-func NextRotation(now time.Time, interval time.Duration) time.Time {
-	if interval <= 0 {
-		return time.Time{}
-	}
-	return instant(now.Add(interval))
-}
-
-// instant cuts t to the database's resolution. Cutting down, not rounding, keeps every expiry at or before the
-// time that was asked for.
-func instant(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
 // Seconds turns a count of seconds, as requests carry them, into a duration. Counts that a duration can't hold
 // (beyond about 292 years) give the longest or the most negative one, which Settings.Validate then refuses.

@@ -45,57 +45,6 @@ func TestI9_GraceRule(t *testing.T) {
 
 func in(at *time.Time, zone *time.Location) *time.Time { local := at.In(zone); return &local }
 
-func TestI9_SupersededUntil(t *testing.T) {
-	t.Parallel()
-
-	t.Run("a version is valid through its grace and not at its end", func(t *testing.T) {
-		t.Parallel()
-		for _, grace := range []time.Duration{time.Second, time.Hour, MaxGracePeriod} {
-			until := SupersededUntil(noon, grace)
-			if !Valid(Superseded, &until, noon) || !Valid(Superseded, &until, noon.Add(grace-time.Microsecond)) {
-				t.Errorf("grace %v: ends early, at %v", grace, until)
-			}
-			if Valid(Superseded, &until, noon.Add(grace)) {
-				t.Errorf("grace %v: still valid at its end", grace)
-			}
-		}
-	})
-
-	t.Run("without a grace a version ends at once", func(t *testing.T) {
-		t.Parallel()
-		for _, grace := range []time.Duration{0, -time.Nanosecond, -time.Hour, math.MinInt64} {
-			until := SupersededUntil(noon, grace)
-			if Valid(Superseded, &until, noon) || !until.Equal(noon) {
-				t.Errorf("grace %v: until %v", grace, until)
-			}
-		}
-	})
-
-	t.Run("the result is what a database of microseconds gives back, and never later than asked", func(t *testing.T) {
-		t.Parallel()
-		odd := noon.In(time.FixedZone("east", 7200)).Add(999 * time.Nanosecond)
-		until := SupersededUntil(odd, time.Second)
-		if until.Location() != time.UTC || until.Nanosecond()%1000 != 0 {
-			t.Errorf("until is %v", until)
-		}
-		if !until.Equal(noon.Add(time.Second)) || until.After(odd.Add(time.Second)) {
-			t.Errorf("until is %v", until)
-		}
-	})
-}
-
-func TestNextRotation(t *testing.T) {
-	t.Parallel()
-	if got := NextRotation(noon.In(time.FixedZone("east", 7200)).Add(999), time.Hour); got != noon.Add(time.Hour) {
-		t.Errorf("got %v", got)
-	}
-	for _, interval := range []time.Duration{0, -time.Second} {
-		if got := NextRotation(noon, interval); !got.IsZero() {
-			t.Errorf("interval %v: due at %v", interval, got)
-		}
-	}
-}
-
 func TestSeconds(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[int64]time.Duration{
