@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/fault"
 )
 
@@ -133,8 +134,6 @@ func TestMalformedBodiesAreExplained(t *testing.T) {
 		{"update", `{"value":null}`, "value must be a string, not null"},
 		{"update", `{"description":7}`, "description must be a string, not a number"},
 		{"update", `{"custom_metadata":[]}`, "custom_metadata must be an object of strings, not an array"},
-		{"verify", `{}`, "value is required"},
-		{"verify", `{"value":"` + canary + `","value_base64":"AAEC"}`, "value is required, or value_base64 in its place"},
 		{"verify", `{"password":"` + canary + `"}`, `unknown field "password"`},
 		{"batch", `{}`, "names is required"},
 		{"batch", `{"names":null}`, "names must be an array, not null"},
@@ -150,9 +149,6 @@ func TestMalformedBodiesAreExplained(t *testing.T) {
 		{"role", `{"is_admin":"yes"}`, "is_admin must be a boolean, not a string"},
 		{"role", `{"permissions":{}}`, "permissions must be an array, not an object"},
 		{"role", `{"permissions":["read"]}`, "permissions[0] must be an object, not a string"},
-		{"role", `{"permissions":[{"action":"read","path":"a"},{"action":"read"}]}`, "permissions[1]: "},
-		{"role", `{"permissions":[{"action":"` + canary + `","path":"a"}]}`, "permissions[0]: action must be one of"},
-		{"role", `{"permissions":[{"action":"read","path":"` + canary + `//x"}]}`, "permissions[0]: "},
 		{"role", `{"permissions":[{"action":1}]}`, "permissions[0].action must be a string, not a number"},
 		{"role", `{"permissions":[{"act":"read"}]}`, `unknown field "act" in permissions[0]: known here are action, path`},
 		{"rules", `{}`, "permissions is required"},
@@ -257,6 +253,11 @@ func TestDecodeAdmin(t *testing.T) {
 	}
 	list, err := decodePermissions([]byte(`{"permissions":[]}`))
 	if err != nil || list == nil || len(list) != 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+	// What permissions say is for the vault to judge.
+	list, err = decodePermissions([]byte(`{"permissions":[{"action":"fly","path":"//"},{}]}`))
+	if want := []access.Permission{{Action: "fly", Path: "//"}, {}}; err != nil || !slices.Equal(list, want) {
 		t.Errorf("%v, %v", list, err)
 	}
 	token, err := decodeToken([]byte(`{"name":"t","role":"r","expires_in_secs":null}`))

@@ -87,8 +87,7 @@ func TestRequestsThatNoUseCaseSees(t *testing.T) {
 		{"GET", "/v1/secrets/app?version=0", "", nil, 400, "version must be a whole number from 1", ""},
 		{"GET", "/v1/secrets/app?version=one", "", nil, 400, "version must be a whole number from 1", ""},
 		{"GET", "/v1/secrets/app?version=1&version=2", "", nil, 400, "more than once", ""},
-		{"GET", "/v1/secrets?limit=1001", "", nil, 400, "limit must be a whole number from 1 to 1000", ""},
-		{"GET", "/v1/secrets?prefix=%00", "", nil, 400, "prefix", ""},
+		{"GET", "/v1/secrets?limit=0", "", nil, 400, "limit must be a whole number from 1", ""},
 		{"GET", "/v1/secrets?page=2", "", nil, 400, "cursor", ""},
 		{"PUT", "/v1/secrets/app?version=1", "{}", nil, 400, "takes none", ""},
 		{"POST", "/v1/secrets/app/rotate?force=true", "", nil, 400, `"force"`, ""},
@@ -113,6 +112,13 @@ func TestRequestsThatNoUseCaseSees(t *testing.T) {
 		{"POST", "/v1/roles", `{"name":"r"}`, nil, 400, "permissions is required", ""},
 		{"PUT", "/v1/roles/r/permissions", `{}`, nil, 400, "permissions is required", ""},
 		{"POST", "/v1/tokens", `{"name":"t"}`, nil, 400, "role is required", ""},
+
+		// What the vault alone judges.
+		{"GET", "/v1/secrets?limit=1001", "", nil, 400, "limit is 1 to 1000", ""},
+		{"GET", "/v1/audit?limit=1001", "", nil, 400, "limit is 1 to 1000", ""},
+		{"GET", "/v1/secrets?prefix=%00", "", nil, 400, "prefix", ""},
+		{"POST", "/v1/secrets/app/verify", `{}`, nil, 400, "send either value or value_base64", ""},
+		{"POST", "/v1/batch/secrets", `{"names":[]}`, nil, 400, "names holds 1 to 256 names", ""},
 
 		// Conditions.
 		{"PUT", "/v1/secrets/app", "{}", []string{"If-Match", "1-a"}, 400, "double quotes", ""},

@@ -111,7 +111,7 @@ func (a *api) observe(ctx context.Context, x *exchange) {
 	if x.code != "" {
 		attrs = append(attrs, slog.String("code", x.code))
 	}
-	if x.err != nil && x.status >= http.StatusInternalServerError {
+	if x.err != nil {
 		attrs = append(attrs, slog.String("error", x.err.Error()))
 	}
 	if x.panic != nil {

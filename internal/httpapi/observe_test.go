@@ -83,7 +83,7 @@ func TestEveryRequestHasItsLine(t *testing.T) {
 		c.Clock = func() time.Time { now = now.Add(1500 * time.Microsecond); return now }
 	})
 	e.route(route{method: "POST", pattern: "/v1/things/{name}", body: bodyRequired}, func(_ context.Context, x *exchange) error {
-		return fault.New(fault.Denied, "not allowed")
+		return fault.Wrap(fault.Denied, errors.New("the reason"), "not allowed")
 	})
 	r := request("POST", "/v1/things/"+canary, `{"value":"`+canary+`"}`, "X-Request-Id", "i", "Authorization", "Bearer "+canary)
 	r.RemoteAddr = "192.0.2.1:4711"
@@ -91,6 +91,7 @@ func TestEveryRequestHasItsLine(t *testing.T) {
 	want := map[string]any{
 		"level": "INFO", "msg": "request", "request_id": "i", "method": "POST", "route": "/v1/things/{name}", "status": 403.0,
 		"duration_ms": 1.5, "token": true, "client": "192.0.2.1", "code": "forbidden",
+		"error": "denied: not allowed: the reason",
 	}
 	lines := e.log.lines(t)
 	if len(lines) != 1 {

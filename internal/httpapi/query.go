@@ -14,10 +14,7 @@ import (
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
 
-const (
-	maxPageItems   = 1000
-	maxCursorBytes = 1024
-)
+const maxCursorBytes = 1024
 
 // parseQuery reads the parameters of a request. Each must be known, given once, and not be empty.
 func parseQuery(raw string, known []string) (map[string]string, error) {
@@ -57,15 +54,15 @@ func shown(name string) string {
 	return ` "` + name + `"`
 }
 
-// queryInt gives the positive number in a parameter, or 0 if it is absent.
-func queryInt(query map[string]string, name string, most int64) (int64, error) {
+// queryInt gives the positive number in a parameter, or 0 if it is absent. How large it may be is the vault's to say.
+func queryInt(query map[string]string, name string) (int, error) {
 	s, ok := query[name]
 	if !ok {
 		return 0, nil
 	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || s[0] == '+' || n < 1 || n > most {
-		return 0, fault.Newf(fault.Invalid, "query parameter %s must be a whole number from 1 to %d", name, most)
+	n, err := strconv.Atoi(s)
+	if err != nil || s[0] == '+' || n < 1 {
+		return 0, fault.Newf(fault.Invalid, "query parameter %s must be a whole number from 1", name)
 	}
 	return n, nil
 }
@@ -85,34 +82,26 @@ func queryTime(query map[string]string, name string) (time.Time, error) {
 }
 
 func listRequest(query map[string]string) (vault.ListRequest, error) {
-	limit, err := queryInt(query, "limit", maxPageItems)
+	limit, err := queryInt(query, "limit")
 	if err != nil {
-		return vault.ListRequest{}, err
-	}
-	if err := secret.CheckPrefix(query["prefix"]); err != nil {
 		return vault.ListRequest{}, err
 	}
 	cursor := query["cursor"]
 	if len(cursor) > maxCursorBytes || strings.IndexFunc(cursor, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {
 		return vault.ListRequest{}, fault.New(fault.Invalid, "query parameter cursor must be the next_cursor of the page before")
 	}
-	return vault.ListRequest{Prefix: query["prefix"], Limit: int(limit), Cursor: cursor}, nil
+	return vault.ListRequest{Prefix: query["prefix"], Limit: limit, Cursor: cursor}, nil
 }
 
 func eventsRequest(query map[string]string) (r vault.EventsRequest, err error) {
-	limit, err := queryInt(query, "limit", maxPageItems)
-	if err != nil {
+	if r.Limit, err = queryInt(query, "limit"); err != nil {
 		return r, err
 	}
-	r.Limit = int(limit)
 	if r.Since, err = queryTime(query, "since"); err != nil {
 		return r, err
 	}
 	if r.Until, err = queryTime(query, "until"); err != nil {
 		return r, err
-	}
-	if !r.Since.IsZero() && !r.Until.IsZero() && r.Until.Before(r.Since) {
-		return r, fault.New(fault.Invalid, "query parameter until must not be before since")
 	}
 	return r, nil
 }

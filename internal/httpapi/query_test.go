@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -51,14 +52,14 @@ func TestQueryValues(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		value string
-		want  int64
-	}{{"1", 1}, {"1000", 1000}, {"007", 7}} {
-		if n, err := queryInt(map[string]string{"limit": c.value}, "limit", 1000); err != nil || n != c.want {
+		want  int
+	}{{"1", 1}, {"1000", 1000}, {"007", 7}, {"9223372036854775807", math.MaxInt}} {
+		if n, err := queryInt(map[string]string{"limit": c.value}, "limit"); err != nil || n != c.want {
 			t.Errorf("%q: %d, %v", c.value, n, err)
 		}
 	}
-	for _, bad := range []string{"0", "-1", "1001", "1.5", "1e2", "+5", " 5", "five", "0x10", "99999999999999999999", "５"} {
-		if n, err := queryInt(map[string]string{"limit": bad}, "limit", 1000); fault.KindOf(err) != fault.Invalid || n != 0 {
+	for _, bad := range []string{"0", "-1", "1.5", "1e2", "+5", " 5", "five", "0x10", "99999999999999999999", "５"} {
+		if n, err := queryInt(map[string]string{"limit": bad}, "limit"); fault.KindOf(err) != fault.Invalid || n != 0 {
 			t.Errorf("%q: %d, %v", bad, n, err)
 		}
 	}
@@ -81,12 +82,7 @@ func TestListAndEventsRequests(t *testing.T) {
 		t.Errorf("%+v, %v", l, err)
 	}
 	for _, bad := range []map[string]string{
-		{"prefix": "/app"},
-		{"prefix": "a b"},
-		{"prefix": "a\x00"},
-		{"prefix": "\xff"},
 		{"limit": "0"},
-		{"limit": "1001"},
 		{"cursor": "a b"},
 		{"cursor": "a\n"},
 		{"cursor": "é"},
@@ -100,9 +96,14 @@ func TestListAndEventsRequests(t *testing.T) {
 	if err != nil || e.Limit != 7 || e.Since.IsZero() || !e.Since.Equal(e.Until) {
 		t.Errorf("%+v, %v", e, err)
 	}
-	_, err = eventsRequest(map[string]string{"since": "2026-01-31T12:00:01Z", "until": "2026-01-31T12:00:00Z"})
-	if fault.KindOf(err) != fault.Invalid {
-		t.Error(err)
+	// Whether these make sense is for the vault to say.
+	l, err = listRequest(map[string]string{"prefix": "/a b", "limit": "1001"})
+	if err != nil || l.Prefix != "/a b" || l.Limit != 1001 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	e, err = eventsRequest(map[string]string{"limit": "1001", "since": "2026-01-31T12:00:01Z", "until": "2026-01-31T12:00:00Z"})
+	if err != nil || e.Limit != 1001 || !e.Until.Before(e.Since) {
+		t.Errorf("%+v, %v", e, err)
 	}
 }
 

@@ -8,9 +8,6 @@ import (
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
 
-// maxBatch is the most names in one batch.
-const maxBatch = 256
-
 var errNoTargets = fault.New(fault.Invalid, "rotation targets are not available in this release: leave target out")
 
 // into reads a value with read and puts it into dst.
@@ -136,9 +133,6 @@ func decodeVerify(body []byte) (g vault.Given, err error) {
 			"value_base64": into(d.sensitiveBase64, &g.Binary),
 		}
 	})
-	if err == nil && g.Value.IsZero() == g.Binary.IsZero() {
-		err = fault.New(fault.Invalid, "value is required, or value_base64 in its place")
-	}
 	return g, err
 }
 
@@ -156,8 +150,8 @@ func decodeBatch(body []byte) (names []string, err error) {
 		return members{"names": func(field string) error {
 			names = []string{}
 			return d.array(field, func(i int) error {
-				if i == maxBatch {
-					return fault.Newf(fault.Invalid, "names must be at most %d: split the batch", maxBatch)
+				if i == vault.MaxBatchNames {
+					return fault.Newf(fault.Invalid, "names must be at most %d: split the batch", vault.MaxBatchNames)
 				}
 				name, err := d.text(fmt.Sprintf("%s[%d]", field, i))
 				names = append(names, name)
@@ -202,7 +196,7 @@ func decodePermissions(body []byte) (list []access.Permission, err error) {
 	return list, err
 }
 
-// permissions reads a list of permissions, which is not nil, even if it is empty.
+// permissions reads a list of permissions, which is not nil, even if it is empty. The vault judges what they say.
 func (d decoder) permissions(field string) ([]access.Permission, error) {
 	list := []access.Permission{}
 	err := d.array(field, func(i int) error {
@@ -212,23 +206,10 @@ func (d decoder) permissions(field string) ([]access.Permission, error) {
 		if err != nil {
 			return err
 		}
-		p := access.Permission{}
-		if p.Action, err = access.ParseAction(action); err != nil {
-			return inside(where, err)
-		}
-		if p.Path, err = access.ParsePattern(path); err != nil {
-			return inside(where, err)
-		}
-		list = append(list, p)
+		list = append(list, access.Permission{Action: access.Action(action), Path: access.Pattern(path)})
 		return nil
 	})
 	return list, err
-}
-
-// inside says of an error of kind Invalid where it was found.
-func inside(where string, err error) error {
-	_, _, message, _ := fault.Public(err)
-	return fault.New(fault.Invalid, where+": "+message)
 }
 
 // decodeToken reads the body of POST /v1/tokens.

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"math"
 	"net/http"
 
 	"github.com/sealkeep/sealkeep/internal/vault"
@@ -27,10 +26,11 @@ func (a *api) createSecret(ctx context.Context, x *exchange) error {
 
 func (a *api) readSecret(ctx context.Context, x *exchange) error {
 	r := vault.ReadRequest{Name: x.name}
-	var err error
-	if r.Version, err = queryInt(x.query, "version", math.MaxInt64); err != nil {
+	version, err := queryInt(x.query, "version")
+	if err != nil {
 		return err
 	}
+	r.Version = int64(version)
 	if r.IfNoneMatch, err = noneMatch(x.request.Header); err != nil {
 		return err
 	}
