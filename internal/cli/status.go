@@ -44,8 +44,7 @@ func usage(problem string) error {
 
 // badArgument is the command line's error for something that a rule of the domain refuses.
 func badArgument(err error) error {
-	_, _, message, _ := fault.Public(err)
-	return usage(message)
+	return usage(fault.Message(err))
 }
 
 // unchecked gives an error the status that says that a check could not be made.
