@@ -82,8 +82,14 @@ func (v *verifier) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the streams: %w", err)
 	}
+	if len(streams) == 0 {
+		v.problem(uuid.Nil, 0, "there is no stream at all: the making of a vault is on its first one")
+	}
 	known := make(map[uuid.UUID]*db.StreamsRow, len(streams))
 	for i := range streams {
+		if known[streams[i].StreamID] != nil {
+			v.problem(streams[i].StreamID, 0, "the stream is there twice")
+		}
 		known[streams[i].StreamID] = &streams[i]
 	}
 	recorded, err := v.q.RecordedStreams(ctx)
@@ -160,17 +166,22 @@ func (v *verifier) stream(ctx context.Context, s *db.StreamsRow) error {
 	if err != nil {
 		return fmt.Errorf("counting stream %s: %w", s.StreamID, err)
 	}
-	switch {
-	case count != h.seq:
+	if count != h.seq {
 		v.problem(s.StreamID, 0, "the stream holds %d records under %d numbers", count, h.seq)
+	}
+	state := "open"
+	if closed {
+		state = "closed"
+	}
+	switch {
 	case h.seq != s.HeadSeq:
 		v.problem(s.StreamID, h.seq+1, "the stream's head is at %d, but its records end at %d", s.HeadSeq, h.seq)
 	case !hmac.Equal(h.mac[:], s.HeadMac):
 		v.problem(s.StreamID, h.seq, "the stream's head doesn't match its last record")
 	case !s.HeadAt.Equal(h.at):
 		v.problem(s.StreamID, h.seq, "the stream's head has another time than its last record")
-	case closed != (s.State == "closed"):
-		v.problem(s.StreamID, h.seq, "the stream's state is %q, but its last record says otherwise", s.State)
+	case s.State != state:
+		v.problem(s.StreamID, h.seq, "the stream's state is %q, but by its last record it is %s", s.State, state)
 	}
 	return nil
 }
