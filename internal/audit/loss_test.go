@@ -164,7 +164,7 @@ func (f *fixture) load(trail *Trail, workers int) *load {
 	for w := range workers {
 		l.group.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
-				request := fmt.Sprintf("load-%d-%d", w, i)
+				request := fmt.Sprintf("load-%s-%d-%d", trail.cfg.Process, w, i)
 				var err error
 				if i%4 == 3 {
 					err = trail.Change(context.Background(), addRole(request))
@@ -208,7 +208,8 @@ func (l *load) stop() { l.quit(); l.group.Wait() }
 func (l *load) check() {
 	l.f.t.Helper()
 	counts := map[string]int{}
-	for _, request := range pgtest.Query[string](l.f.t, l.f.db, "SELECT request_id FROM vault.audit_log WHERE request_id LIKE 'load-%'") {
+	records := pgtest.Query[string](l.f.t, l.f.db, "SELECT request_id FROM vault.audit_log WHERE request_id LIKE 'load-%'")
+	for _, request := range records {
 		counts[request]++
 	}
 	for _, request := range l.acked {
