@@ -10,11 +10,11 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/sealkeep/sealkeep/internal/access"
+	"github.com/sealkeep/sealkeep/internal/config"
 	"github.com/sealkeep/sealkeep/internal/process"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
@@ -122,25 +122,19 @@ func isLoopback(host string) bool {
 
 // token reads VAULT_TOKEN or the file that VAULT_TOKEN_FILE names; zero when there is neither.
 func (a *app) token() (sensitive.Bytes, error) {
-	name, text := "VAULT_TOKEN", []byte(a.Environ["VAULT_TOKEN"])
-	if file := a.Environ["VAULT_TOKEN_FILE"]; file != "" {
-		if len(text) > 0 {
-			return sensitive.Bytes{}, errors.New("VAULT_TOKEN and VAULT_TOKEN_FILE are both set: unset one")
-		}
-		content, err := os.ReadFile(file)
-		if err != nil {
-			return sensitive.Bytes{}, fmt.Errorf("VAULT_TOKEN_FILE: %w", err)
-		}
-		name, text = "VAULT_TOKEN_FILE", bytes.TrimRight(content, "\r\n")
+	token, err := config.LoadToken(a.Environ)
+	if err != nil || token.IsZero() {
+		return token, err
 	}
-	if name == "VAULT_TOKEN" && len(text) == 0 {
-		return sensitive.Bytes{}, nil
-	}
-	if _, err := access.ParseToken(text); err != nil {
-		sensitive.Zero(text)
+	if _, err := access.ParseToken(token.Reveal()); err != nil {
+		token.Release()
+		name := "VAULT_TOKEN"
+		if a.Environ[name] == "" {
+			name = "VAULT_TOKEN_FILE"
+		}
 		return sensitive.Bytes{}, errors.New(name + " isn't a Sealkeep token (svk_…): refusing to send it")
 	}
-	return sensitive.Take(text), nil
+	return token, nil
 }
 
 // do makes one call. Any answer but a success is an error that says what to do about it.

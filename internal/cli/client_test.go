@@ -79,8 +79,14 @@ func TestClient_TokenFile(t *testing.T) {
 	if got := server.header.Load().Get("Authorization"); got != "Bearer "+token {
 		t.Errorf("Authorization is %q", got)
 	}
-	sh.with("VAULT_TOKEN", token).run("secret list").ends(1).says("VAULT_TOKEN and VAULT_TOKEN_FILE are both set")
-	sh.with("VAULT_TOKEN_FILE", file+".gone").run("secret list").ends(1).says("VAULT_TOKEN_FILE", "no such file")
+	sh.with("VAULT_TOKEN", token).run("secret list").ends(1).says("VAULT_TOKEN: is set, and so is VAULT_TOKEN_FILE").hides(token)
+	// What stands in the variable may be the token itself.
+	sh.with("VAULT_TOKEN_FILE", token).run("secret list").ends(1).says("VAULT_TOKEN_FILE: names a file that does not exist").hides(token)
+	sh.with("VAULT_TOKEN_FILE", "/dev/zero").run("secret list").ends(1).says("VAULT_TOKEN_FILE: names a file of more than")
+	if err := os.WriteFile(file, []byte("hvs.canary\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sh.run("secret list").ends(1).says("VAULT_TOKEN_FILE isn't a Sealkeep token").hides("canary", file)
 }
 
 func TestClient_TokenTravelsInClearOnlyWhereAskedTo(t *testing.T) {

@@ -141,6 +141,14 @@ func LoadDatabase(environ map[string]string) (*Database, error) {
 	return &d, nil
 }
 
+// LoadToken reads the token of a client of the API, as it was written, from VAULT_TOKEN or from the file that
+// VAULT_TOKEN_FILE names; zero if neither is set. The receiver releases it. Its error is an *Error.
+func LoadToken(environ map[string]string) (sensitive.Bytes, error) {
+	s := read(environ)
+	token := s.secretOf(Variable{Name: "VAULT_TOKEN", Secret: true})
+	return token, s.err()
+}
+
 // LogValue shows what is safe and useful to see in a log.
 func (c *API) LogValue() slog.Value {
 	return slog.GroupValue(

@@ -60,7 +60,7 @@ func TestAllProblemsAreReportedAtOnce(t *testing.T) {
 	}, func(*API) []Problem { return []Problem{{"VAULT_ALLOWED_IPS", "from a check"}} })
 	for variable, says := range map[string]string{
 		"VAULT_API_LISTEN": "host:port", "VAULT_TELEMETRY_LISTEN": "host:port", "VAULT_TRUST_PROXY": "true or false",
-		"VAULT_ALLOW_IPV6": "true or false", "VAULT_READ_AUTH": "ip or ip+token", "VAULT_AUDIT_TIMEOUT_MS": "100 to 20000",
+		"VAULT_ALLOW_IPV6": "true or false", "VAULT_READ_AUTH": "ip or ip+token", "VAULT_AUDIT_TIMEOUT_MS": "100 to 8000",
 		"VAULT_DRAIN_SECS": "1 to 600", "VAULT_LOG_LEVEL": "debug, info", "VAULT_PG_HOSTS": "host names", "VAULT_PG_PORT": "1 to 65535",
 		"VAULT_PG_SSLMODE": "verify-full", "VAULT_PG_MAX_CONNS": "2 to 1000", "VAULT_PG_USER": "login role",
 		"VAULT_PG_DBNAME": "name of the vault's database", "VAULT_KMS_MODE": "local", "VAULT_ALLOWED_IPS": "from a check",
@@ -115,12 +115,41 @@ func TestUnrecognisedVariablesAreNamed(t *testing.T) {
 	t.Parallel()
 	cfg := mustLoadAPI(t, base(map[string]string{
 		"VAULT_ALLOW_IPS": "10.0.0.1", "VAULT_PG_HOSTS_FILE": "x", "VAULT_TLS_CERT_FILE": "/cert.pem", "vault_read_auth": "ip", "HOME": "/",
-		"VAULT_ADDR": "http://localhost:8200", "VAULT_TOKEN": "svk_", "VAULT_AUDIT_SINKS": "file:///x", "VAULT_BOOTSTRAP_TOKEN_FILE": "/x",
+		"VAULT_ADDR": "http://localhost:8200", "VAULT_TOKEN": "svk_", "VAULT_TOKEN_FILE": "/x", "VAULT_AUDIT_SINKS": "file:///x", "VAULT_BOOTSTRAP_TOKEN_FILE": "/x",
 	}))
 	want := []string{"VAULT_ALLOW_IPS", "VAULT_PG_HOSTS_FILE", "VAULT_TLS_CERT_FILE"}
 	if !slices.Equal(cfg.Unrecognised, want) {
 		t.Errorf("got %v, want %v", cfg.Unrecognised, want)
 	}
+}
+
+func TestTokenOfAClient(t *testing.T) {
+	t.Parallel()
+	for claim, environ := range map[string]map[string]string{
+		"from the variable": {"VAULT_TOKEN": "svk_1"}, "from a file": {"VAULT_TOKEN_FILE": writeFile(t, "svk_1\n")},
+	} {
+		if token, err := LoadToken(environ); err != nil || string(token.Reveal()) != "svk_1" {
+			t.Errorf("%s: %v", claim, err)
+		}
+	}
+	if token, err := LoadToken(nil); err != nil || !token.IsZero() {
+		t.Errorf("without one: %v", err)
+	}
+	token, err := LoadToken(map[string]string{"VAULT_TOKEN": "svk_1", "VAULT_TOKEN_FILE": writeFile(t, "svk_1")})
+	wantProblem(t, err, "VAULT_TOKEN", "keep one of them")
+	if !token.IsZero() {
+		t.Error("a token came with the error")
+	}
+}
+
+// A request's evidence must end before its connection is given up as silent, which is after 10 s.
+func TestAuditTimeoutIsBounded(t *testing.T) {
+	t.Parallel()
+	if got := mustLoadAPI(t, base(map[string]string{"VAULT_AUDIT_TIMEOUT_MS": "8000"})).AuditTimeout; got != 8*time.Second {
+		t.Errorf("got %v", got)
+	}
+	_, err := LoadAPI(base(map[string]string{"VAULT_AUDIT_TIMEOUT_MS": "8001"}))
+	wantProblem(t, err, "VAULT_AUDIT_TIMEOUT_MS", "100 to 8000")
 }
 
 func TestI1_NoErrorAndNoLogHoldsASecret(t *testing.T) {

@@ -87,6 +87,11 @@ func (s *source) secret(name string) sensitive.Bytes {
 	if !ok || !v.Secret {
 		panic("config: " + name + " is not declared as a variable with a secret")
 	}
+	return s.secretOf(v)
+}
+
+func (s *source) secretOf(v Variable) sensitive.Bytes {
+	name := v.Name
 	direct, path := s.environ[name], s.environ[name+"_FILE"]
 	switch {
 	case direct != "" && path != "":

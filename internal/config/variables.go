@@ -105,8 +105,9 @@ var variables = []Variable{
 		Meaning: "The first admin token, for `sealkeep init` alone, which otherwise makes one and prints it once.",
 	},
 	{
-		Name: "VAULT_AUDIT_TIMEOUT_MS", Type: "whole number, in milliseconds", Default: "2000", Programs: api, least: 100, most: 20000,
-		Meaning: "How long a request waits until its audit record is committed, before it is answered with 503.",
+		Name: "VAULT_AUDIT_TIMEOUT_MS", Type: "whole number, in milliseconds", Default: "2000", Programs: api, least: 100, most: 8000,
+		Meaning: "How long a request waits until its audit record is committed, before it is answered with 503. " +
+			"The bound keeps it below the 10 s after which a connection to the database that says nothing is given up.",
 	},
 	{
 		Name: "VAULT_DRAIN_SECS", Type: "whole number, in seconds", Default: "20", Programs: api, least: 1, most: 600,
