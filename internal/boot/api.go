@@ -6,7 +6,7 @@
 //     on a database that holds no vault; it says which of these in one line.
 //   - I2, I3: requests end before the audit trail does, and the trail before its connections to the database.
 //   - I8: it waits for a primary; a standby is none.
-//   - I1: the master key is zeroed where it was read as soon as the keeper has it.
+//   - I1: the master key is zeroed where it was read as soon as it is understood, and for good once the keeper has it.
 package boot
 
 import (
@@ -22,7 +22,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealkeep/sealkeep/internal/audit"
-	"github.com/sealkeep/sealkeep/internal/config"
 	"github.com/sealkeep/sealkeep/internal/httpapi"
 	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/postgres"
@@ -45,33 +44,28 @@ type APIProcess struct {
 }
 
 // NewAPI builds an API process, bound to its addresses and not yet serving. It waits up to 30 s, and no longer than ctx,
-// until a primary of the database answers. cfg's master key is released, whatever the outcome. The caller must either
-// Run or Close what it gets.
+// until a primary of the database answers. cfg is released, whatever the outcome. The caller must either Run or Close
+// what it gets.
 //
-// Its errors are a *config.Error, or one line that says what to do.
-func NewAPI(ctx context.Context, cfg *config.API, log *slog.Logger) (*APIProcess, error) {
-	defer cfg.KMS.Release()
-	decided, problems := decide(cfg)
-	problems = append(problems, checkKMS(cfg.KMS)...)
-	if err := config.NewError(problems); err != nil {
-		return nil, err
-	}
+// Its errors are one line that says what to do.
+func NewAPI(ctx context.Context, cfg *API, log *slog.Logger) (*APIProcess, error) {
+	defer cfg.Release()
 	log.Info("configuration", "version", process.Version, "config", cfg)
-	warn(log, cfg, decided)
+	warn(log, cfg)
 
 	p := &APIProcess{log: log, drain: cfg.Drain}
-	if err := p.build(ctx, cfg, decided); err != nil {
+	if err := p.build(ctx, cfg); err != nil {
 		p.release.close()
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *APIProcess) build(ctx context.Context, cfg *config.API, decided decisions) error {
+func (p *APIProcess) build(ctx context.Context, cfg *API) error {
 	name := processName("api")
 	metrics := telemetry.NewRegistry("api", process.Version)
 
-	keeper, err := newKeeper(cfg.KMS)
+	keeper, err := newKeeper(cfg.masterKey)
 	if err != nil {
 		return err
 	}
@@ -110,18 +104,18 @@ func (p *APIProcess) build(ctx context.Context, cfg *config.API, decided decisio
 		return err
 	}
 	p.vault, err = vault.New(p.database, p.trail, keeper, vaultID, vault.Config{
-		Allowlist: decided.allowlist, ReadAuth: decided.readAuth, KMSMode: cfg.KMS.Mode, Log: p.log, Metrics: metrics,
+		Allowlist: cfg.Allowlist, ReadAuth: vault.ReadAuth(cfg.ReadAuth), KMSMode: cfg.KMS.Mode, Log: p.log, Metrics: metrics,
 	})
 	if err != nil {
 		return err
 	}
 	p.readiness = process.NewReadiness(p.vault.Ready, nil, p.log)
-	return p.listen(ctx, cfg, decided, metrics)
+	return p.listen(ctx, cfg, metrics)
 }
 
-func (p *APIProcess) listen(ctx context.Context, cfg *config.API, decided decisions, metrics *prometheus.Registry) error {
+func (p *APIProcess) listen(ctx context.Context, cfg *API, metrics *prometheus.Registry) error {
 	handler, err := httpapi.New(p.vault, httpapi.Config{
-		AddressPolicy: decided.addresses, Log: p.log, Metrics: metrics, Version: process.Version, Ready: p.readiness.Ready,
+		AddressPolicy: cfg.AddressPolicy, Log: p.log, Metrics: metrics, Version: process.Version, Ready: p.readiness.Ready,
 	})
 	if err != nil {
 		return err

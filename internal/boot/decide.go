@@ -6,80 +6,87 @@ import (
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/config"
 	"github.com/sealkeep/sealkeep/internal/fault"
-	"github.com/sealkeep/sealkeep/internal/kms"
-	"github.com/sealkeep/sealkeep/internal/vault"
+	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
+// API is the configuration of an API process, understood in full. LoadAPI alone makes one.
+type API struct {
+	*config.API   // without the master key
+	Allowlist     access.Allowlist
+	AddressPolicy access.AddressPolicy
+
+	masterKey sensitive.Bytes
+}
+
+// Release zeroes the master key.
+func (a *API) Release() { a.masterKey.Release() }
+
+// Offline is the configuration of an offline command, understood in full. LoadOffline alone makes one.
+type Offline struct {
+	*config.Offline // without the master key
+
+	masterKey sensitive.Bytes
+}
+
+// Release zeroes the keys and tokens that the configuration holds.
+func (o *Offline) Release() {
+	o.masterKey.Release()
+	o.Offline.Release()
+}
+
 // LoadAPI reads an API process's configuration as config.LoadAPI does, and reports what the domain finds wrong with it
-// together with the rest.
-func LoadAPI(environ map[string]string) (*config.API, error) {
-	return config.LoadAPI(environ, func(cfg *config.API) []config.Problem {
-		_, problems := decide(cfg)
-		return append(problems, checkKMS(cfg.KMS)...)
-	})
+// together with the rest. The caller releases it, unless NewAPI gets it.
+func LoadAPI(environ map[string]string) (*API, error) {
+	a := &API{}
+	cfg, err := config.LoadAPI(environ, a.understand)
+	if err != nil {
+		a.Release()
+		return nil, err
+	}
+	cfg.KMS.Release()
+	a.API = cfg
+	return a, nil
+}
+
+// understand takes from a configuration what the domain makes of it, and tells what is wrong with it.
+func (a *API) understand(cfg *config.API) (problems []config.Problem) {
+	var err error
+	if a.Allowlist, err = access.ParseAllowlist(cfg.AllowedIPs, cfg.AllowIPv6); err != nil {
+		problems = append(problems, problem("VAULT_ALLOWED_IPS", err))
+	}
+	if a.AddressPolicy, err = access.NewAddressPolicy(cfg.TrustProxy, cfg.TrustedProxies, cfg.AllowIPv6); err != nil {
+		problems = append(problems, problem("VAULT_TRUSTED_PROXIES", err))
+	}
+	key, more := parseMasterKey(cfg.KMS)
+	a.masterKey = key
+	return append(problems, more...)
 }
 
 // LoadOffline reads an offline command's configuration as config.LoadOffline does, and reports what the domain finds
-// wrong with it together with the rest.
-func LoadOffline(environ map[string]string) (*config.Offline, error) {
-	return config.LoadOffline(environ, func(cfg *config.Offline) []config.Problem {
-		problems := checkKMS(cfg.KMS)
-		if cfg.BootstrapToken.IsZero() {
-			return problems
-		}
-		if _, err := access.ParseToken(cfg.BootstrapToken.Reveal()); err != nil {
-			problems = append(problems, config.Problem{
-				Variable: "VAULT_BOOTSTRAP_TOKEN", Message: "isn't a Sealkeep token: leave it unset to have one made",
-			})
-		}
+// wrong with it together with the rest. The caller releases it.
+func LoadOffline(environ map[string]string) (*Offline, error) {
+	o := &Offline{}
+	cfg, err := config.LoadOffline(environ, func(cfg *config.Offline) (problems []config.Problem) {
+		o.masterKey, problems = parseMasterKey(cfg.KMS)
 		return problems
 	})
-}
-
-// decisions are what a configuration says about access, understood.
-type decisions struct {
-	allowlist access.Allowlist
-	addresses access.AddressPolicy
-	readAuth  vault.ReadAuth
-}
-
-// decide understands what a configuration says about access, or tells what is wrong with it.
-func decide(cfg *config.API) (d decisions, problems []config.Problem) {
-	var err error
-	if d.allowlist, err = access.ParseAllowlist(cfg.AllowedIPs, cfg.AllowIPv6); err != nil {
-		problems = append(problems, problem("VAULT_ALLOWED_IPS", err))
-	}
-	if d.addresses, err = access.NewAddressPolicy(cfg.TrustProxy, cfg.TrustedProxies, cfg.AllowIPv6); err != nil {
-		problems = append(problems, problem("VAULT_TRUSTED_PROXIES", err))
-	}
-	if d.readAuth, err = vault.ParseReadAuth(cfg.ReadAuth); err != nil && cfg.ReadAuth != "" { // empty: already reported
-		problems = append(problems, config.Problem{Variable: "VAULT_READ_AUTH", Message: err.Error()})
-	}
-	return d, problems
-}
-
-// checkKMS tells what is wrong with the key keeper's settings.
-func checkKMS(k config.KMS) []config.Problem {
-	if k.MasterKey.IsZero() {
-		return nil // either not needed, or already reported
-	}
-	key, err := kms.ParseMasterKey(k.MasterKey.Reveal())
 	if err != nil {
-		return []config.Problem{{Variable: "VAULT_LOCAL_MASTER_KEY", Message: "isn't a key: write 32 bytes as 64 hexadecimal digits or as base64"}}
+		o.masterKey.Release()
+		return nil, err
 	}
-	key.Release()
-	return nil
+	cfg.KMS.Release()
+	o.Offline = cfg
+	return o, nil
 }
 
 // problem makes a problem of what a package of the domain says, whose public message is made to be shown.
 func problem(variable string, err error) config.Problem {
-	_, _, message, _ := fault.Public(err)
-	return config.Problem{Variable: variable, Message: message}
+	return config.Problem{Variable: variable, Message: fault.Message(err)}
 }
 
 // warn logs what an operator may have meant and most often didn't.
-func warn(log *slog.Logger, cfg *config.API, d decisions) {
-	if d.allowlist.IsEmpty() {
+func warn(log *slog.Logger, cfg *API) {
+	if cfg.Allowlist.IsEmpty() {
 		log.Warn("VAULT_ALLOWED_IPS is empty: every read is denied")
 	}
 	warnDatabase(log, cfg.Database)

@@ -5,28 +5,29 @@ import (
 
 	"github.com/sealkeep/sealkeep/internal/config"
 	"github.com/sealkeep/sealkeep/internal/kms"
-	"github.com/sealkeep/sealkeep/internal/vault"
+	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
-// keeper is a vault's key keeper that is closed when its process ends.
-type keeper interface {
-	vault.Keeper
-	Close()
-}
-
-// newKeeper makes the keeper that the configuration names. k stays the caller's to release.
-func newKeeper(k config.KMS) (keeper, error) {
-	if err := config.NewError(checkKMS(k)); err != nil {
-		return nil, err
+// parseMasterKey gives the local master key, or tells what is wrong with it; zero if there is none, which config has
+// reported where one is needed. The caller releases it.
+func parseMasterKey(k config.KMS) (sensitive.Bytes, []config.Problem) {
+	if k.MasterKey.IsZero() {
+		return sensitive.Bytes{}, nil
 	}
 	key, err := kms.ParseMasterKey(k.MasterKey.Reveal())
 	if err != nil {
-		return nil, err
+		return sensitive.Bytes{}, []config.Problem{
+			{Variable: "VAULT_LOCAL_MASTER_KEY", Message: "isn't a key: write 32 bytes as 64 hexadecimal digits or as base64"},
+		}
 	}
-	defer key.Release()
-	local, err := kms.NewLocal(key, nil)
+	return key, nil
+}
+
+// newKeeper makes the key keeper, which the caller closes. masterKey stays the caller's to release.
+func newKeeper(masterKey sensitive.Bytes) (*kms.Local, error) {
+	keeper, err := kms.NewLocal(masterKey, nil)
 	if err != nil {
 		return nil, fmt.Errorf("opening the local key keeper: %w", err)
 	}
-	return local, nil
+	return keeper, nil
 }

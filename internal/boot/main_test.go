@@ -8,7 +8,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/sealkeep/sealkeep/internal/config"
 	"github.com/sealkeep/sealkeep/internal/pgtest"
 	"github.com/sealkeep/sealkeep/internal/telemetry"
 	"github.com/sealkeep/sealkeep/internal/vault"
@@ -30,7 +29,7 @@ func environ(url string, changes map[string]string) map[string]string {
 	return e
 }
 
-func loadAPI(t *testing.T, e map[string]string) *config.API {
+func loadAPI(t *testing.T, e map[string]string) *API {
 	t.Helper()
 	cfg, err := LoadAPI(e)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 
-	"github.com/sealkeep/sealkeep/internal/config"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
@@ -12,14 +11,14 @@ import (
 // OpenOffline connects what offline commands work with: the database and the key keeper. The schema isn't checked, as
 // some commands come before there is one. The caller must call release, which ends the connections, and keeps cfg,
 // whose master key is needed no more.
-func OpenOffline(ctx context.Context, cfg *config.Offline, log *slog.Logger) (database *postgres.DB, k vault.Keeper, release func(), err error) {
+func OpenOffline(ctx context.Context, cfg *Offline, log *slog.Logger) (database *postgres.DB, k vault.Keeper, release func(), err error) {
 	var c closers
 	defer func() {
 		if err != nil {
 			c.close()
 		}
 	}()
-	opened, err := newKeeper(cfg.KMS)
+	opened, err := newKeeper(cfg.masterKey)
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sealkeep/sealkeep/internal/boot"
-	"github.com/sealkeep/sealkeep/internal/config"
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/vault"
@@ -19,7 +18,7 @@ import (
 
 // workshop is what offline commands work with: the database and the key keeper, without an API between.
 type workshop struct {
-	config   *config.Offline
+	config   *boot.Offline
 	database *postgres.DB
 	keeper   vault.Keeper
 	log      *slog.Logger

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sealkeep/sealkeep/internal/config"
+	"github.com/sealkeep/sealkeep/internal/boot"
 	"github.com/sealkeep/sealkeep/internal/pgserver"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
@@ -119,7 +119,7 @@ func (r *run) startPostgres(ctx context.Context) error {
 }
 
 // startAPI starts the API process, writes DIR/env once its address is known, and waits until it is ready.
-func (r *run) startAPI(ctx context.Context, api *config.API, token sensitive.Bytes) error {
+func (r *run) startAPI(ctx context.Context, api *boot.API, token sensitive.Bytes) error {
 	var err error
 	env := r.env.ofAPI(r.server.URL(apiUser, databaseName))
 	if r.api, err = startChild("api", r.APIArgs, env, r.folder.file("api.log")); err != nil {

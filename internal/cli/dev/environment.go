@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/sealkeep/sealkeep/internal/boot"
-	"github.com/sealkeep/sealkeep/internal/config"
 	"github.com/sealkeep/sealkeep/internal/kms"
 )
 
@@ -103,7 +102,7 @@ func (e *environment) ofOffline(databaseURL string) map[string]string {
 }
 
 // check judges what an API process will be told, before anything is started. The configuration's master key is released.
-func (e *environment) check() (*config.API, error) {
+func (e *environment) check() (*boot.API, error) {
 	vars := e.ofAPI("postgres:///" + databaseName + "?host=/not/yet&user=" + apiUser)
 	if e.keyFile != "" {
 		// It may not be there yet.
@@ -118,7 +117,7 @@ func (e *environment) check() (*config.API, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.KMS.Release()
+	cfg.Release()
 	return cfg, nil
 }
 

@@ -6,8 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
-	"github.com/sealkeep/sealkeep/internal/access"
-	"github.com/sealkeep/sealkeep/internal/config"
+	"github.com/sealkeep/sealkeep/internal/boot"
 	"github.com/sealkeep/sealkeep/internal/pgserver"
 )
 
@@ -15,7 +14,7 @@ import (
 const demoName = "demo/greeting"
 
 // welcome says where everything is and prints a session to paste into another shell.
-func (r *run) welcome(base string, report Report, api *config.API) {
+func (r *run) welcome(base string, report Report, api *boot.API) {
 	fmt.Fprintf(r.Out, `
 Sealkeep is ready. This is for development, not for production: one machine, and the master key lies beside the data.
 
@@ -39,7 +38,7 @@ Paste this into another terminal:
 }
 
 // session is a tour in a POSIX shell.
-func (r *run) session(api *config.API) []string {
+func (r *run) session(api *boot.API) []string {
 	program := quote(r.Program)
 	curl := `curl -s "$VAULT_ADDR/v1/secrets/` + demoName + `"; echo`
 	if api.ReadAuth == "ip+token" {
@@ -82,9 +81,8 @@ func psqlCommand(b pgserver.Binaries, path string) string {
 }
 
 // readProblem says why the session's reads will be refused, where the user's own settings make it so.
-func readProblem(api *config.API) string {
-	allowed, err := access.ParseAllowlist(api.AllowedIPs, api.AllowIPv6)
-	if err == nil && allowed.Contains(netip.AddrFrom4([4]byte{127, 0, 0, 1})) {
+func readProblem(api *boot.API) string {
+	if api.Allowlist.Contains(netip.AddrFrom4([4]byte{127, 0, 0, 1})) {
 		return ""
 	}
 	return "VAULT_ALLOWED_IPS is set and leaves out 127.0.0.1, so reads from this machine are refused."
