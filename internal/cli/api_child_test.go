@@ -1,10 +1,14 @@
 package cli
 
 import (
+	"bufio"
 	"encoding/json"
+	"errors"
 	"io"
+	"net"
+	"net/http"
+	"os"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,20 +49,35 @@ func childEnvironment(t *testing.T) map[string]string {
 func TestAPIChild_AnswersNobodyBeforeItsParentSaysSo(t *testing.T) {
 	t.Parallel()
 	report, stdin, done := childOf(t, childEnvironment(t))
-	var told atomic.Bool
-	answered := make(chan bool)
-	go func() {
-		_, err := get(t.Context(), "http://"+report.API+"/healthz")
-		answered <- err == nil && told.Load()
-	}()
-	// Long enough for a process that doesn't wait to answer.
-	time.Sleep(300 * time.Millisecond)
-	told.Store(true)
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", report.API)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	// The address is bound, so the request is taken; it stays without a byte of an answer.
+	answer := bufio.NewReader(conn)
+	if err := conn.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := answer.Peek(1); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("before it was told to, its answer was one, or ended with: %v", err)
+	}
+	if err := conn.SetReadDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := io.WriteString(stdin, "go\n"); err != nil {
 		t.Fatal(err)
 	}
-	if !<-answered {
-		t.Error("it answered before it was told to, or not at all")
+	response, err := http.ReadResponse(answer, nil)
+	if err != nil {
+		t.Fatalf("the request got no answer: %v", err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Errorf("status %d", response.StatusCode)
 	}
 	if _, err := get(t.Context(), "http://"+report.Telemetry+"/livez"); err != nil {
 		t.Error(err)

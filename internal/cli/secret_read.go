@@ -95,7 +95,8 @@ Reading needs an address in VAULT_ALLOWED_IPS of the server, and a token only wh
 			}
 			defer answered.release()
 			if asJSON {
-				return printJSON(a.Stdout, withEntityTag(answered))
+				answered.addEntityTag()
+				return printJSON(a.Stdout, answered.body)
 			}
 			var d disclosed
 			defer func() { d.release() }()
@@ -142,17 +143,20 @@ func (a *app) printDisclosed(d *disclosed, tag string) error {
 	)
 }
 
-// withEntityTag adds the entity tag, which is a header, to an answer that is one JSON object.
-func withEntityTag(r *answer) []byte {
+// addEntityTag adds the entity tag, which is a header, to an answer that is one JSON object. The body may hold a value:
+// the one it had is zeroed.
+func (r *answer) addEntityTag() {
 	tag := entityTag(r.header)
 	if tag == "" || len(r.body) < 2 || r.body[0] != '{' {
-		return r.body
+		return
 	}
 	o := newObject(0)
 	o.set("etag", tag)
-	out := make([]byte, 0, len(o.buffer)+len(r.body))
-	out = append(append(out, o.buffer...), ',')
-	return append(out, r.body[1:]...)
+	tagged := make([]byte, 0, len(o.buffer)+len(r.body))
+	tagged = append(append(tagged, o.buffer...), ',')
+	tagged = append(tagged, r.body[1:]...)
+	r.release()
+	r.body = tagged
 }
 
 func (a *app) secretVerifyCommand(client *clientFlags) *cobra.Command {
