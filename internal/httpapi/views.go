@@ -184,12 +184,12 @@ type databaseView struct {
 }
 
 type auditView struct {
-	Ready            bool  `json:"ready"`
-	Queued           int   `json:"queued"`
-	StreamsOpen      int   `json:"streams_open"`
-	StreamsInDoubt   int   `json:"streams_in_doubt"`
-	DenialsCounted int64 `json:"denials_counted"`
-	PartitionsAhead  int   `json:"partitions_ahead"`
+	Ready           bool  `json:"ready"`
+	Queued          int   `json:"queued"`
+	StreamsOpen     int   `json:"streams_open"`
+	StreamsInDoubt  int   `json:"streams_in_doubt"`
+	DenialsCounted  int64 `json:"denials_counted"`
+	PartitionsAhead int   `json:"partitions_ahead"`
 }
 
 type keyManagerView struct {
