@@ -213,7 +213,7 @@ func (v *Vault) Verify(ctx context.Context, c Caller, name string, presented Giv
 			m.Release()
 		}
 		if !current {
-			return Verdict{}, a.unverifiable(ctx, parsed.String(), &rows[0].CurrentVersion, errDamaged)
+			return Verdict{}, a.unverifiable(ctx, parsed.String(), &rows[0].CurrentVersion, errNotCurrent)
 		}
 		a.version = verdict.Version
 		a.outcome = "mismatch"

@@ -51,7 +51,7 @@ type base struct {
 
 func baseOf(row *versionRow) (base, error) {
 	if row.Version == nil || row.VersionUid == nil || row.State == nil || *row.State != string(secret.Current) {
-		return base{}, errDamaged
+		return base{}, errNotCurrent
 	}
 	return base{secretID: row.SecretID, version: *row.Version, uid: *row.VersionUid}, nil
 }

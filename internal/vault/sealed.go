@@ -75,6 +75,9 @@ func keeperFault(doing string, err error) error {
 // errDamaged means that what the database holds can't be what the vault wrote.
 var errDamaged = errors.New("the row doesn't verify")
 
+// errNotCurrent is damage that shows before anything is opened.
+var errNotCurrent = fmt.Errorf("%w: the current version's row is missing or isn't current", errDamaged)
+
 // open opens the version in row and checks that it is what the row says. Any error means that nothing of it may be served.
 func (v *Vault) open(ctx context.Context, row *versionRow) (secret.Material, error) {
 	if row.Version == nil || row.VersionUid == nil || row.KmsKeyID == nil {
@@ -109,7 +112,7 @@ func (v *Vault) open(ctx context.Context, row *versionRow) (secret.Material, err
 // openCurrent opens the row of a secret's current version, and refuses one that isn't.
 func (v *Vault) openCurrent(ctx context.Context, row *versionRow) (secret.Material, error) {
 	if row.State == nil || *row.State != string(secret.Current) {
-		return secret.Material{}, fmt.Errorf("%w: the current version's row is missing or isn't current", errDamaged)
+		return secret.Material{}, errNotCurrent
 	}
 	return v.open(ctx, row)
 }
