@@ -11,15 +11,18 @@ CREATE TABLE vault.audit_streams (
     head_seq        bigint NOT NULL DEFAULT 0 CHECK (head_seq >= 0),
     head_mac        bytea NOT NULL CHECK (octet_length(head_mac) = 32),
     head_at         timestamptz NOT NULL,
+    closed_at       timestamptz,
     system_id       text NOT NULL,
     timeline        bigint NOT NULL,
     predecessor     uuid,
     predecessor_seq bigint,
     predecessor_mac bytea,
     key_id          uuid NOT NULL REFERENCES vault.keyring (key_id),
+    CHECK ((state = 'closed') = (closed_at IS NOT NULL)),
     CHECK ((predecessor IS NULL) = (predecessor_seq IS NULL) AND (predecessor IS NULL) = (predecessor_mac IS NULL))
 ) WITH (fillfactor = 40); -- the head moves with every append: leave room for HOT updates
 CREATE INDEX audit_streams_open ON vault.audit_streams (stream_id) WHERE state = 'open';
+CREATE INDEX audit_streams_closed ON vault.audit_streams (closed_at) WHERE closed_at IS NOT NULL;
 COMMENT ON COLUMN vault.audit_streams.head_mac IS 'The mac of record head_seq; the opening''s own mac while head_seq is 0.';
 
 CREATE TABLE vault.audit_log (

@@ -33,7 +33,7 @@ GRANT SELECT, INSERT, DELETE, UPDATE (description, rotation_interval_secs, grace
 GRANT SELECT, INSERT, DELETE, UPDATE (state, expires_at, mac, key_id) ON vault.secret_versions TO vault_api;
 GRANT SELECT, INSERT, UPDATE ON vault.rotation_jobs TO vault_api;
 GRANT SELECT, INSERT, DELETE ON vault.idempotency_keys TO vault_api;
-GRANT SELECT, INSERT, UPDATE (state, head_seq, head_mac, head_at) ON vault.audit_streams TO vault_api;
+GRANT SELECT, INSERT, UPDATE (state, head_seq, head_mac, head_at, closed_at) ON vault.audit_streams TO vault_api;
 GRANT SELECT, INSERT ON vault.audit_log TO vault_api;
 GRANT EXECUTE ON FUNCTION vault.ensure_audit_partitions(integer) TO vault_api;
 
@@ -44,7 +44,7 @@ GRANT SELECT, INSERT, DELETE, UPDATE (state, expires_at, kms_key_id, wrapped_dek
     ON vault.secret_versions TO vault_rotator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON vault.rotation_jobs TO vault_rotator;
 GRANT SELECT, DELETE ON vault.idempotency_keys TO vault_rotator;
-GRANT SELECT, INSERT, UPDATE (state, head_seq, head_mac, head_at) ON vault.audit_streams TO vault_rotator;
+GRANT SELECT, INSERT, UPDATE (state, head_seq, head_mac, head_at, closed_at) ON vault.audit_streams TO vault_rotator;
 GRANT SELECT, INSERT ON vault.audit_log TO vault_rotator;
 GRANT EXECUTE ON FUNCTION vault.ensure_audit_partitions(integer) TO vault_rotator;
 
@@ -60,7 +60,7 @@ GRANT SELECT, INSERT ON vault.keyring TO vault_operator;
 GRANT SELECT, INSERT, UPDATE (mac, key_id) ON vault.roles TO vault_operator;
 GRANT SELECT, INSERT, DELETE ON vault.admin_tokens TO vault_operator;
 GRANT SELECT (id) ON vault.secrets TO vault_operator;
-GRANT SELECT, INSERT, UPDATE (state, head_seq, head_mac, head_at) ON vault.audit_streams TO vault_operator;
+GRANT SELECT, INSERT, UPDATE (state, head_seq, head_mac, head_at, closed_at) ON vault.audit_streams TO vault_operator;
 GRANT SELECT, INSERT ON vault.audit_log TO vault_operator;
 GRANT EXECUTE ON FUNCTION vault.ensure_audit_partitions(integer) TO vault_operator;
 

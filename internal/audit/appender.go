@@ -60,6 +60,9 @@ func (a *appender) append(ctx context.Context, timeout time.Duration, records []
 	if len(records) == 0 || len(records) > maxRoundRecords {
 		return fault.Wrap(fault.Internal, errors.New("an append takes 1 to 4096 records"), "")
 	}
+	if err := checkDetails(records); err != nil {
+		return err
+	}
 	if !a.ready.Load() {
 		a.trail.metrics.refused.WithLabelValues(a.kind).Inc()
 		return unavailable(errNotReady)

@@ -100,6 +100,9 @@ func (t *Trail) appendIn(ctx context.Context, tx *postgres.Tx, l *lane, fn func(
 	if len(records) == 0 {
 		return head{}, 0, fault.Wrap(fault.Internal, errors.New("a mutation came without its audit record"), "")
 	}
+	if err := checkDetails(records); err != nil {
+		return head{}, 0, err
+	}
 	request, next := l.append(t.clock, records)
 	result, err := tx.Append(ctx, request)
 	if postgres.IsDataError(err) {

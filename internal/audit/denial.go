@@ -11,6 +11,8 @@ import (
 const (
 	// denialsPerSecond is how many denials of one address are recorded one by one in a second.
 	denialsPerSecond = 10
+	// denialsInAll is how many denials are recorded one by one in a second, whoever they come from.
+	denialsInAll = 200
 	// maxDenialAddresses bounds the addresses told apart within one second; the rest share one count.
 	maxDenialAddresses = 4096
 )
@@ -30,11 +32,12 @@ func (t *Trail) Deny(ctx context.Context, r Record) {
 	}
 }
 
-// denialLimit lets the first denials of an address in each second through and counts the others.
+// denialLimit lets the first denials of an address in each second through, and of all addresses, and counts the others.
 type denialLimit struct {
 	mu      sync.Mutex
 	second  int64
 	seen    map[netip.Addr]int
+	single  int // recorded one by one in this second
 	counted map[netip.Addr]int64
 	others  int64 // of addresses beyond the bound
 	all     int64 // that were ever counted
@@ -57,9 +60,12 @@ func (d *denialLimit) admit(address netip.Addr, now time.Time) bool {
 	defer d.mu.Unlock()
 	if second := now.Unix(); second != d.second {
 		d.second = second
+		d.single = 0
 		clear(d.seen)
 	}
-	if n, known := d.seen[address]; (known || len(d.seen) < maxDenialAddresses) && n < denialsPerSecond {
+	n, known := d.seen[address]
+	if d.single < denialsInAll && (known || len(d.seen) < maxDenialAddresses) && n < denialsPerSecond {
+		d.single++
 		d.seen[address] = n + 1
 		return true
 	}

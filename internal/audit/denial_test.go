@@ -92,7 +92,7 @@ func TestDenials_AddressesAreBounded(t *testing.T) {
 	}
 	now := time.Now()
 	for i := range 2 * maxDenialAddresses {
-		if admitted := limit.admit(address(i), now); admitted != (i < maxDenialAddresses) {
+		if admitted := limit.admit(address(i), now); admitted != (i < denialsInAll) {
 			t.Fatalf("address %d: admitted: %t", i, admitted)
 		}
 	}
@@ -115,7 +115,7 @@ func TestDenials_AddressesAreBounded(t *testing.T) {
 	for _, n := range counted {
 		sum += n
 	}
-	if all != 4*maxDenialAddresses || sum != all || counted["further"] == 0 {
+	if all != 5*maxDenialAddresses-denialsInAll || sum != all || counted["further"] == 0 {
 		t.Errorf("%d were counted, and %d recorded, of them %d of further addresses", all, sum, counted["further"])
 	}
 	f.clean()

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"encoding/json"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -123,31 +124,87 @@ func TestI10_HeartbeatsCarryAllOpenHeads(t *testing.T) {
 		Seq int64
 		MAC string
 	}
-	open := pgtest.Query[row](t, f.db, `SELECT stream_id::text, head_seq, encode(head_mac, 'hex')
-		FROM vault.audit_streams WHERE state = 'open'`)
-	if len(open) != 5 {
-		t.Fatalf("%d streams are open", len(open))
+	heads := func(where string) []row {
+		return pgtest.Query[row](t, f.db, `SELECT stream_id::text, head_seq, encode(head_mac, 'hex')
+			FROM vault.audit_streams WHERE `+where)
 	}
-	first.beat(t.Context(), &pulse{})
-	seen := f.beats("first")[0].heads(t)
-	if len(seen) != len(open) {
-		t.Errorf("the heartbeat carries %d heads of %d", len(seen), len(open))
-	}
-	for _, s := range open {
-		if got := seen[s.ID]; got.Seq != s.Seq || got.MAC != s.MAC {
-			t.Errorf("stream %s is at %d %s, the heartbeat says %d %s", s.ID, s.Seq, s.MAC, got.Seq, got.MAC)
+	carries := func(what string, beat int, want []row) {
+		t.Helper()
+		seen := f.beats("first")[beat].heads(t)
+		if len(seen) != len(want) {
+			t.Errorf("%s: the heartbeat carries %d heads of %d", what, len(seen), len(want))
+		}
+		for _, s := range want {
+			if got := seen[s.ID]; got.Seq != s.Seq || got.MAC != s.MAC {
+				t.Errorf("%s: stream %s is at %d %s, the heartbeat says %d %s", what, s.ID, s.Seq, s.MAC, got.Seq, got.MAC)
+			}
 		}
 	}
+	open, all := heads("state = 'open'"), heads("true")
+	if len(open) != 5 || len(all) != 6 {
+		t.Fatalf("%d streams are open of %d", len(open), len(all))
+	}
+	var last pulse
+	first.beat(t.Context(), &last)
+	carries("a process's first beat witnesses every stream", 0, all)
+
+	must(t, first.Append(t.Context(), record("another")))
+	want := heads("state = 'open'")
+	last.database = last.database.Add(time.Hour) // so that nothing was closed since
+	first.beat(t.Context(), &last)
+	carries("a later one those that are open", 1, want)
+
+	must(t, first.Append(t.Context(), record("yet another")))
+	want = heads("true")
+	last.database = last.database.Add(-time.Hour)
+	first.beat(t.Context(), &last)
+	carries("and those that were closed since", 2, want)
 	f.clean()
+}
+
+func TestI10_NobodyVouchesForAHeadThatIsNotOurs(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	first, other := f.beating("first"), f.beating("other")
+	must(t, other.Append(t.Context(), record("read")))
+	must(t, first.Append(t.Context(), record("read")))
+	idle := f.streams(kindDenial)[0].ID
+	// What the API's own login may do: move a head to an invented record, and back.
+	f.db.Exec(t, "UPDATE vault.audit_streams SET head_seq = 5000, head_mac = sha256('x') WHERE stream_id = $1", idle)
+	first.beat(t.Context(), &pulse{})
+	if _, seen := f.beats("first")[0].heads(t)[idle.String()]; seen {
+		t.Error("the heartbeat vouches for an invented head")
+	}
+	if !strings.Contains(f.log.String(), "not one that this vault wrote") {
+		t.Error("there was no alarm")
+	}
+	other.tidyOnce(t.Context())
+	f.db.Exec(t, "UPDATE vault.audit_streams SET head_at = now() - interval '2 hours' WHERE stream_id = $1", idle)
+	first.tidyOnce(t.Context())
+	eventually(t, "the resolver is done", func() bool { return first.Stats().StreamsInDoubt == 0 })
+	for _, s := range f.streams(kindDenial) {
+		if s.ID == idle && s.State != "open" {
+			t.Error("a closing record was signed behind an invented head")
+		}
+	}
 }
 
 func TestI10_HeartbeatOfVeryManyStreamsStaysWithinItsBound(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	trail := f.beating("crowded")
-	f.db.Exec(t, `INSERT INTO vault.audit_streams (stream_id, process, kind, opened_at, head_seq, head_mac, head_at, system_id, timeline, key_id)
-		SELECT gen_random_uuid(), 'crowd', 'read', now(), 9223372036854775807, decode(repeat('ff', 32), 'hex'), now(), '', 1, key_id
-		FROM vault.keyring, generate_series(1, 1000) WHERE purpose = 'audit'`)
+	tx, err := trail.db.Begin(t.Context())
+	must(t, err)
+	server, err := tx.ServerIdentity(t.Context())
+	must(t, err)
+	for range 1000 {
+		l, row, err := newLane(trail.keys, trail.vaultID, "crowd", kindRead, server, nil)
+		must(t, err)
+		l.release()
+		must(t, tx.OpenStream(t.Context(), row))
+	}
+	_, err = tx.Commit(t.Context())
+	must(t, err)
 	trail.beat(t.Context(), &pulse{})
 	heads := map[string]seenHead{}
 	beats := f.beats("crowded")
@@ -205,10 +262,10 @@ func TestI10_IdleLanesAreClosedAndOthersStay(t *testing.T) {
 	clock := newHandClock()
 	trail := f.beating("tidy", func(c *Config) { c.Clock = clock.read })
 	must(t, trail.Change(t.Context(), addRole("first")))
-	f.pass(trail, clock, restEvery-time.Second)
+	f.pass(trail, clock, idleAfter-time.Second)
 	trail.tidyOnce(t.Context())
 	must(t, trail.Change(t.Context(), addRole("second"))) // on the same lane
-	f.pass(trail, clock, restEvery-time.Second)
+	f.pass(trail, clock, idleAfter-time.Second)
 	trail.tidyOnce(t.Context())
 	if streams := f.streams(kindChange); len(streams) != 1 || streams[0].State != "open" {
 		t.Fatalf("the streams are %+v", streams)

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/sealkeep/sealkeep/internal/canon"
+	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 )
@@ -43,9 +45,6 @@ func (r Record) row(at time.Time) postgres.Record {
 		TraceID:    optional(printable(r.TraceID, 64)),
 		Detail:     r.Detail,
 	}
-	if len(row.Detail) > maxDetailBytes {
-		row.Detail = []byte(`{"omitted":"the detail was too long"}`)
-	}
 	if r.ClientIP.IsValid() {
 		address := r.ClientIP.Unmap().WithZone("")
 		row.ClientIP = &address
@@ -55,6 +54,17 @@ func (r Record) row(at time.Time) postgres.Record {
 		row.Version = &version
 	}
 	return row
+}
+
+// checkDetails refuses what wouldn't fit: evidence is never cut down to what has room. The error is of kind Internal; who
+// fills a detail bounds what goes into it.
+func checkDetails(records []Record) error {
+	for i := range records {
+		if len(records[i].Detail) > maxDetailBytes {
+			return fault.Wrap(fault.Internal, errors.New("an audit record's detail is longer than 64 KiB"), "")
+		}
+	}
+	return nil
 }
 
 func optional(s string) *string {

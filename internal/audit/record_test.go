@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"bytes"
+	"context"
 	"net/netip"
 	"strings"
 	"testing"
@@ -8,7 +10,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/pgtest"
+	"github.com/sealkeep/sealkeep/internal/postgres"
 )
 
 func TestPrintable(t *testing.T) {
@@ -82,7 +86,10 @@ func TestI2_NoTextOfAClientsIsRefusedByTheDatabase(t *testing.T) {
 	for name, text := range hostile {
 		request := "hostile: " + name
 		err := trail.Append(t.Context(),
-			Record{Actor: text, Action: text, SecretName: text, Outcome: text, RequestID: text, TraceID: text, Detail: []byte(text)},
+			Record{
+				Actor: text, Action: text, SecretName: text, Outcome: text, RequestID: text, TraceID: text,
+				Detail: []byte(text)[:min(len(text), maxDetailBytes)],
+			}, // details are bounded by who fills them
 			record(request))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -119,15 +126,22 @@ func TestRecord_WhatIsAbsentIsNull(t *testing.T) {
 	f.clean()
 }
 
-func TestRecord_HugeDetailIsReplaced(t *testing.T) {
+func TestI10_ADetailThatIsTooLongIsRefusedAndNotCut(t *testing.T) {
 	t.Parallel()
-	at := time.Unix(0, 0)
-	if row := (Record{Detail: make([]byte, maxDetailBytes)}).row(at); len(row.Detail) != maxDetailBytes {
-		t.Errorf("a detail at the bound became %d bytes", len(row.Detail))
+	f := setup(t)
+	trail := f.beating("long")
+	fits, long := record("fits"), record("long")
+	fits.Detail = bytes.Repeat([]byte("x"), maxDetailBytes)
+	long.Detail = bytes.Repeat([]byte("x"), maxDetailBytes+1)
+	must(t, trail.Append(t.Context(), fits))
+	if err := trail.Append(t.Context(), long); err == nil || fault.KindOf(err) != fault.Internal {
+		t.Errorf("appending a detail that is too long: %v", err)
 	}
-	if row := (Record{Detail: make([]byte, maxDetailBytes+1)}).row(at); string(row.Detail) != `{"omitted":"the detail was too long"}` {
-		t.Errorf("a detail beyond the bound became %q", row.Detail)
+	err := trail.Change(t.Context(), func(ctx context.Context, tx *postgres.Tx) ([]Record, error) { return []Record{long}, nil })
+	if err == nil || fault.KindOf(err) != fault.Internal {
+		t.Errorf("changing with a detail that is too long: %v", err)
 	}
+	f.clean()
 }
 
 func TestI10_TimesNeverGoBackWithinAStream(t *testing.T) {

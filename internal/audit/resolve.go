@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/sealkeep/sealkeep/internal/postgres"
+	"github.com/sealkeep/sealkeep/internal/postgres/db"
 )
 
 // The outcomes of closing records say why the stream was closed.
@@ -152,6 +153,16 @@ func (t *Trail) closeStream(ctx context.Context, c *closing) error {
 	if !there || row.State != "open" {
 		tx.Rollback(ctx)
 		return nil
+	}
+	// Under the lock the head is final. A closing record vouches for all that is before it, so the head must be one of ours.
+	heads, err := tx.Heads(ctx, db.HeadsParams{OneStream: &c.id, MaxRows: witnessPage})
+	if err != nil {
+		tx.Rollback(ctx)
+		return err
+	}
+	if len(t.checkHeads(ctx, heads)) == 0 {
+		tx.Rollback(ctx)
+		return nil // it stays open, an alarm for every process that looks at it, and a problem for verification
 	}
 	if err := t.closeLocked(ctx, tx, row, c.outcome); err != nil {
 		tx.Rollback(ctx)

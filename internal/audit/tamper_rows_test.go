@@ -155,11 +155,11 @@ func TestI10_RewritingOfRowsIsFound(t *testing.T) {
 		{"copying a stream under another name", at(uuid.Max, first), []step{
 			run(`INSERT INTO vault.audit_log SELECT $2, seq, at, actor, client_ip, action, secret_name, version, outcome, request_id,
 				trace_id, detail, mac, key_id FROM vault.audit_log WHERE stream_id = $1`, beta, uuid.Max),
-			run(`INSERT INTO vault.audit_streams SELECT $2, process, kind, opened_at, state, head_seq, head_mac, head_at, system_id, timeline,
+			run(`INSERT INTO vault.audit_streams SELECT $2, process, kind, opened_at, state, head_seq, head_mac, head_at, closed_at, system_id, timeline,
 				predecessor, predecessor_seq, predecessor_mac, key_id FROM vault.audit_streams WHERE stream_id = $1`, beta, uuid.Max),
 		}},
 		{"inventing a stream on which nothing was written", at(uuid.Max), []step{
-			run(`INSERT INTO vault.audit_streams SELECT $2, process, kind, opened_at, state, head_seq, head_mac, head_at, system_id, timeline,
+			run(`INSERT INTO vault.audit_streams SELECT $2, process, kind, opened_at, state, head_seq, head_mac, head_at, closed_at, system_id, timeline,
 				predecessor, predecessor_seq, predecessor_mac, key_id FROM vault.audit_streams WHERE stream_id = $1`, idle, uuid.Max),
 		}},
 		{"inventing a record of no stream", at(uuid.Max), []step{

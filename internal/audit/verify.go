@@ -7,12 +7,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/google/uuid"
 
-	"github.com/sealkeep/sealkeep/internal/canon"
 	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
@@ -21,10 +19,13 @@ import (
 // Report is what verification found. No Problems means that every record is where it was written, unaltered, and that
 // nothing that any heartbeat saw is missing.
 type Report struct {
-	Streams  int64
-	Open     int64
-	Records  int64
+	Streams int64
+	Open    int64
+	Records int64 // that are proven
+	// Problems holds the first of each stream's, those of streams that were never opened by this vault last.
 	Problems []Problem
+	// Found counts all problems; it is more than len(Problems) when some were left out.
+	Found int64
 	// Notes tell of what is no tampering, but worth knowing.
 	Notes []string
 }
@@ -36,21 +37,30 @@ type Problem struct {
 	What     string
 }
 
-// maxProblems bounds a report: one altered record is enough to know, a hundred show the extent.
-const maxProblems = 100
+// A report is bounded: one altered record is enough to know, some more show the extent. The bound is for each stream, so
+// that a flood of false records in one can't hide a true problem in another.
+const (
+	maxProblems       = 1000
+	maxStreamProblems = 20
+)
 
 const verifyBatch = 2000
 
 // Verify walks every stream of the database on one snapshot. An error means that it could not check; what it could check
 // and found wrong is in the report. progress, if not nil, is called now and then with the records done so far.
 func Verify(ctx context.Context, database *postgres.DB, keys *integrity.Keyring, vaultID uuid.UUID, progress func(records int64)) (*Report, error) {
-	v := &verifier{keys: keys, vaultID: vaultID, progress: progress, claims: map[uuid.UUID]claim{}, report: &Report{}}
+	v := &verifier{keys: keys, vaultID: vaultID, progress: progress, claims: map[uuid.UUID]claim{}, listed: map[uuid.UUID]int{}, report: &Report{}}
 	err := database.Snapshot(ctx, func(q *db.Queries) error {
 		v.q = q
 		return v.run(ctx)
 	})
 	if err != nil {
 		return nil, err
+	}
+	for _, p := range v.foreign {
+		if len(v.report.Problems) < maxProblems {
+			v.report.Problems = append(v.report.Problems, p)
+		}
 	}
 	return v.report, nil
 }
@@ -63,6 +73,9 @@ type verifier struct {
 	report   *Report
 	// claims holds, of each stream, the farthest head that a heartbeat saw. Nearer ones follow from the chain.
 	claims map[uuid.UUID]claim
+	// foreign holds problems of streams that nobody with the keys opened: anyone who can insert rows can make such.
+	foreign []Problem
+	listed  map[uuid.UUID]int // problems listed, by stream
 }
 
 type claim struct {
@@ -72,8 +85,16 @@ type claim struct {
 }
 
 func (v *verifier) problem(stream uuid.UUID, seq int64, format string, args ...any) {
-	if len(v.report.Problems) < maxProblems {
+	v.report.Found++
+	if v.listed[stream]++; v.listed[stream] <= maxStreamProblems && len(v.report.Problems) < maxProblems {
 		v.report.Problems = append(v.report.Problems, Problem{StreamID: stream, Seq: seq, What: fmt.Sprintf(format, args...)})
+	}
+}
+
+func (v *verifier) foreignStream(stream uuid.UUID, what string) {
+	v.report.Found++
+	if len(v.foreign) < maxProblems {
+		v.foreign = append(v.foreign, Problem{StreamID: stream, What: what})
 	}
 }
 
@@ -98,7 +119,7 @@ func (v *verifier) run(ctx context.Context) error {
 	}
 	for _, id := range recorded {
 		if known[id] == nil {
-			v.problem(id, 0, "the log holds records of a stream that vault.audit_streams doesn't have")
+			v.foreignStream(id, "the log holds records of a stream that vault.audit_streams doesn't have")
 		}
 	}
 	for i := range streams {
@@ -117,124 +138,6 @@ func (v *verifier) run(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// stream walks one stream from its opening to its head.
-func (v *verifier) stream(ctx context.Context, s *db.StreamsRow) error {
-	v.report.Streams++
-	if s.State == "open" {
-		v.report.Open++
-	}
-	key, err := v.keys.StreamKey(s.KeyID, s.StreamID)
-	if err != nil {
-		v.problem(s.StreamID, 0, "the stream names a key that the keyring doesn't have")
-		return nil // said in the report
-	}
-	defer key.Release()
-
-	h := head{mac: v.opening(key, s), at: s.OpenedAt}
-	if s.HeadSeq == 0 && !hmac.Equal(h.mac[:], s.HeadMac) {
-		v.problem(s.StreamID, 0, "the stream's opening doesn't match its mac")
-		return nil
-	}
-	closed := false
-	for {
-		rows, err := v.q.Records(ctx, db.RecordsParams{StreamID: s.StreamID, AfterSeq: h.seq, MaxRows: verifyBatch})
-		if err != nil {
-			return fmt.Errorf("reading stream %s: %w", s.StreamID, err)
-		}
-		for i := range rows {
-			if closed {
-				v.problem(s.StreamID, rows[i].Seq, "there is a record behind the stream's closing one")
-				return nil
-			}
-			var ok bool
-			if h, closed, ok = v.record(key, s, h, &rows[i]); !ok {
-				return nil // everything behind a broken link is unproven; the first one is named
-			}
-			v.report.Records++
-		}
-		if v.progress != nil {
-			v.progress(v.report.Records)
-		}
-		if len(rows) < verifyBatch {
-			break
-		}
-	}
-	// A second record under a number that is already there would hide behind the order of reading.
-	count, err := v.q.CountRecords(ctx, s.StreamID)
-	if err != nil {
-		return fmt.Errorf("counting stream %s: %w", s.StreamID, err)
-	}
-	if count != h.seq {
-		v.problem(s.StreamID, 0, "the stream holds %d records under %d numbers", count, h.seq)
-	}
-	state := "open"
-	if closed {
-		state = "closed"
-	}
-	switch {
-	case h.seq != s.HeadSeq:
-		v.problem(s.StreamID, h.seq+1, "the stream's head is at %d, but its records end at %d", s.HeadSeq, h.seq)
-	case !hmac.Equal(h.mac[:], s.HeadMac):
-		v.problem(s.StreamID, h.seq, "the stream's head doesn't match its last record")
-	case !s.HeadAt.Equal(h.at):
-		v.problem(s.StreamID, h.seq, "the stream's head has another time than its last record")
-	case s.State != state:
-		v.problem(s.StreamID, h.seq, "the stream's state is %q, but by its last record it is %s", s.State, state)
-	}
-	return nil
-}
-
-func (v *verifier) opening(key *integrity.StreamKey, s *db.StreamsRow) [32]byte {
-	return key.MAC(opening{
-		streamID: s.StreamID, vaultID: v.vaultID, keyID: s.KeyID, process: s.Process, kind: s.Kind, openedAt: s.OpenedAt,
-		systemID: s.SystemID, timeline: s.Timeline,
-		predecessor: s.Predecessor, predecessorSeq: s.PredecessorSeq, predecessorMAC: s.PredecessorMac,
-	}.message(nil))
-}
-
-// record checks one record against the head before it.
-func (v *verifier) record(key *integrity.StreamKey, s *db.StreamsRow, h head, r *db.RecordsRow) (next head, closed, ok bool) {
-	switch {
-	case r.Seq <= h.seq:
-		v.problem(s.StreamID, r.Seq, "the record is there twice")
-		return h, false, false
-	case r.Seq != h.seq+1:
-		v.problem(s.StreamID, h.seq+1, "the record is missing; the next one is %d", r.Seq)
-		return h, false, false
-	case r.KeyID != s.KeyID:
-		v.problem(s.StreamID, r.Seq, "the record names another key than its stream")
-		return h, false, false
-	case r.At.Before(h.at):
-		v.problem(s.StreamID, r.Seq, "the record is older than the one before it")
-		return h, false, false
-	}
-	row := postgres.Record{
-		At: r.At, Actor: r.Actor, Action: r.Action, SecretName: r.SecretName, Version: r.Version, Outcome: r.Outcome,
-		RequestID: r.RequestID, TraceID: r.TraceID, Detail: r.Detail,
-	}
-	if r.ClientIP != "" {
-		address, err := netip.ParseAddr(r.ClientIP)
-		if err != nil || address.Is4In6() { // the mac doesn't tell a mapped address from its IPv4 form, which is what is written
-			v.problem(s.StreamID, r.Seq, "the record's address is not one that is ever written")
-			return h, false, false
-		}
-		row.ClientIP = &address
-	}
-	mac := key.MAC(recordMessage(nil, canon.LabelAuditRecord, s.StreamID, r.Seq, h.mac[:], s.KeyID, &row))
-	if !hmac.Equal(mac[:], r.Mac) {
-		mac = key.MAC(recordMessage(nil, canon.LabelAuditClose, s.StreamID, r.Seq, h.mac[:], s.KeyID, &row))
-		closed = true
-	}
-	if !hmac.Equal(mac[:], r.Mac) {
-		v.problem(s.StreamID, r.Seq, "the record doesn't match its mac: it, or the one before it, was altered, or put there by somebody else")
-		return h, false, false
-	}
-	if r.Action == ActionHeartbeat {
-		v.hear(s.StreamID, r)
-	}
-	return head{seq: r.Seq, mac: mac, at: r.At}, closed, true
 }
 
 // hear takes over what a heartbeat saw. Its mac has been checked, so what it says was said by a process of this vault.
@@ -265,38 +168,40 @@ func (v *verifier) claim(ctx context.Context, id uuid.UUID, c claim, known map[u
 		v.problem(id, 0, "the stream is gone; heartbeat %s saw it at %d", c.by, c.seq)
 		return nil
 	}
-	mac, found, err := v.macAt(ctx, s, c.seq)
-	if err != nil {
-		return err
-	}
+	found, same, err := v.holds(ctx, s, c.seq, c.mac)
 	switch {
+	case err != nil:
+		return err
 	case !found:
 		v.problem(id, c.seq, "the record is gone from the stream's end; heartbeat %s saw it", c.by)
-	case !bytes.Equal(mac, c.mac):
+	case !same:
 		v.problem(id, c.seq, "the record is not the one that heartbeat %s saw", c.by)
 	}
 	return nil
 }
 
-// macAt gives the mac that a stream has at seq, or its opening's at 0.
-func (v *verifier) macAt(ctx context.Context, s *db.StreamsRow, seq int64) ([]byte, bool, error) {
+// holds tells whether a stream has a record under seq, or its opening at 0, and whether one with that mac.
+func (v *verifier) holds(ctx context.Context, s *db.StreamsRow, seq int64, mac []byte) (found, same bool, err error) {
 	if seq == 0 {
 		key, err := v.keys.StreamKey(s.KeyID, s.StreamID)
 		if err != nil {
-			return nil, false, nil // reported when the stream was walked
+			return false, false, nil // reported when the stream was walked
 		}
 		defer key.Release()
-		mac := v.opening(key, s)
-		return mac[:], true, nil
+		opening := v.opening(key, s)
+		return true, hmac.Equal(opening[:], mac), nil
 	}
-	rows, err := v.q.Records(ctx, db.RecordsParams{StreamID: s.StreamID, AfterSeq: seq - 1, MaxRows: 1})
+	rows, err := v.q.Records(ctx, db.RecordsParams{StreamID: s.StreamID, AfterSeq: seq - 1, MaxRows: verifyBatch})
 	if err != nil {
-		return nil, false, fmt.Errorf("reading record %s/%d: %w", s.StreamID, seq, err)
+		return false, false, fmt.Errorf("reading record %s/%d: %w", s.StreamID, seq, err)
 	}
-	if len(rows) == 0 || rows[0].Seq != seq {
-		return nil, false, nil
+	for i := range rows {
+		if rows[i].Seq == seq {
+			found = true
+			same = same || bytes.Equal(rows[i].Mac, mac)
+		}
 	}
-	return rows[0].Mac, true, nil
+	return found, same, nil
 }
 
 // predecessor checks that a stream took the place of one that is there and had reached what was acknowledged.
@@ -312,11 +217,11 @@ func (v *verifier) predecessor(ctx context.Context, s *db.StreamsRow, known map[
 		}
 		return nil
 	}
-	mac, found, err := v.macAt(ctx, before, *s.PredecessorSeq)
+	_, same, err := v.holds(ctx, before, *s.PredecessorSeq, s.PredecessorMac)
 	if err != nil {
 		return err
 	}
-	if !found || !bytes.Equal(mac, s.PredecessorMac) {
+	if !same {
 		v.problem(before.StreamID, *s.PredecessorSeq, "the record is not the one that stream %s took over from", s.StreamID)
 	}
 	return nil

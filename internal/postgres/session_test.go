@@ -176,8 +176,14 @@ func TestI8_SessionThatCannotWriteIsRefused(t *testing.T) {
 func refusesToWork(t *testing.T, address string, parameters ...string) {
 	t.Helper()
 	database := open(t, address, parameters...)
-	_, errAudit := database.AuditConn(t.Context())
-	_, errBegin := database.Begin(t.Context())
+	conn, errAudit := database.AuditConn(t.Context())
+	if errAudit == nil {
+		conn.Close(t.Context())
+	}
+	tx, errBegin := database.Begin(t.Context())
+	if errBegin == nil {
+		tx.Rollback(t.Context())
+	}
 	for doing, err := range map[string]error{"ping": database.Ping(t.Context()), "audit": errAudit, "begin": errBegin} {
 		if err == nil || fault.KindOf(postgres.Fault(err)) != fault.Unavailable {
 			t.Errorf("%s: error %v", doing, err)

@@ -15,7 +15,7 @@ import (
 
 const closeStream = `-- name: CloseStream :execrows
 UPDATE vault.audit_streams
-SET state = 'closed', head_seq = $1, head_mac = $2, head_at = $3
+SET state = 'closed', head_seq = $1, head_mac = $2, head_at = $3, closed_at = $3
 WHERE stream_id = $4 AND head_seq = $5 AND head_mac = $6 AND state = 'open'
 `
 
@@ -43,17 +43,6 @@ func (q *Queries) CloseStream(ctx context.Context, arg CloseStreamParams) (int64
 	return result.RowsAffected(), nil
 }
 
-const countRecords = `-- name: CountRecords :one
-SELECT count(*) FROM vault.audit_log WHERE stream_id = $1
-`
-
-func (q *Queries) CountRecords(ctx context.Context, streamID uuid.UUID) (int64, error) {
-	row := q.db.QueryRow(ctx, countRecords, streamID)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
-}
-
 const ensurePartitions = `-- name: EnsurePartitions :one
 SELECT vault.ensure_audit_partitions($1::integer)::integer AS made
 `
@@ -63,6 +52,110 @@ func (q *Queries) EnsurePartitions(ctx context.Context, days int32) (int32, erro
 	var made int32
 	err := row.Scan(&made)
 	return made, err
+}
+
+const heads = `-- name: Heads :many
+SELECT s.stream_id, s.process, s.kind, s.opened_at, s.state, s.head_seq, s.head_mac, s.head_at, s.system_id, s.timeline,
+       s.predecessor, s.predecessor_seq, s.predecessor_mac, s.key_id,
+       l.at, l.actor, coalesce(abbrev(l.client_ip), '')::text AS client_ip, l.action, l.secret_name, l.version, l.outcome,
+       l.request_id, l.trace_id, l.detail, l.mac, p.mac AS previous_mac
+FROM vault.audit_streams s
+LEFT JOIN vault.audit_log l ON l.stream_id = s.stream_id AND l.seq = s.head_seq
+LEFT JOIN vault.audit_log p ON p.stream_id = s.stream_id AND p.seq = s.head_seq - 1
+WHERE s.stream_id > $1 AND (s.stream_id = $2::uuid
+      OR ($2::uuid IS NULL AND (s.state = 'open' OR s.closed_at >= $3)))
+ORDER BY s.stream_id LIMIT $4
+`
+
+type HeadsParams struct {
+	After     uuid.UUID
+	OneStream *uuid.UUID
+	Since     *time.Time
+	MaxRows   int32
+}
+
+type HeadsRow struct {
+	StreamID       uuid.UUID
+	Process        string
+	Kind           string
+	OpenedAt       time.Time
+	State          string
+	HeadSeq        int64
+	HeadMac        []byte
+	HeadAt         time.Time
+	SystemID       string
+	Timeline       int64
+	Predecessor    *uuid.UUID
+	PredecessorSeq *int64
+	PredecessorMac []byte
+	KeyID          uuid.UUID
+	At             *time.Time
+	Actor          *string
+	ClientIP       string
+	Action         *string
+	SecretName     *string
+	Version        *int64
+	Outcome        *string
+	RequestID      *string
+	TraceID        *string
+	Detail         []byte
+	Mac            []byte
+	PreviousMac    []byte
+}
+
+// The heads of all open streams and of those closed since @since, or of one stream alone, each with the record it names and the
+// mac before that, so that a head can be checked before anybody vouches for it. A foreign record under the same number
+// makes a row of its own.
+func (q *Queries) Heads(ctx context.Context, arg HeadsParams) ([]HeadsRow, error) {
+	rows, err := q.db.Query(ctx, heads,
+		arg.After,
+		arg.OneStream,
+		arg.Since,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []HeadsRow
+	for rows.Next() {
+		var i HeadsRow
+		if err := rows.Scan(
+			&i.StreamID,
+			&i.Process,
+			&i.Kind,
+			&i.OpenedAt,
+			&i.State,
+			&i.HeadSeq,
+			&i.HeadMac,
+			&i.HeadAt,
+			&i.SystemID,
+			&i.Timeline,
+			&i.Predecessor,
+			&i.PredecessorSeq,
+			&i.PredecessorMac,
+			&i.KeyID,
+			&i.At,
+			&i.Actor,
+			&i.ClientIP,
+			&i.Action,
+			&i.SecretName,
+			&i.Version,
+			&i.Outcome,
+			&i.RequestID,
+			&i.TraceID,
+			&i.Detail,
+			&i.Mac,
+			&i.PreviousMac,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const insertRecord = `-- name: InsertRecord :exec
@@ -154,36 +247,6 @@ func (q *Queries) LockStream(ctx context.Context, streamID uuid.UUID) (LockStrea
 		&i.ReadAt,
 	)
 	return i, err
-}
-
-const openHeads = `-- name: OpenHeads :many
-SELECT stream_id, head_seq, head_mac FROM vault.audit_streams WHERE state = 'open' ORDER BY stream_id LIMIT $1
-`
-
-type OpenHeadsRow struct {
-	StreamID uuid.UUID
-	HeadSeq  int64
-	HeadMac  []byte
-}
-
-func (q *Queries) OpenHeads(ctx context.Context, maxRows int32) ([]OpenHeadsRow, error) {
-	rows, err := q.db.Query(ctx, openHeads, maxRows)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []OpenHeadsRow
-	for rows.Next() {
-		var i OpenHeadsRow
-		if err := rows.Scan(&i.StreamID, &i.HeadSeq, &i.HeadMac); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }
 
 const openStream = `-- name: OpenStream :exec
@@ -458,7 +521,8 @@ func (q *Queries) StaleStreams(ctx context.Context, arg StaleStreamsParams) ([]u
 const streams = `-- name: Streams :many
 SELECT stream_id, process, kind, (CASE WHEN isfinite(opened_at) THEN opened_at ELSE 'epoch' END)::timestamptz AS opened_at,
        state, head_seq, head_mac, (CASE WHEN isfinite(head_at) THEN head_at ELSE 'epoch' END)::timestamptz AS head_at,
-       system_id, timeline, predecessor, predecessor_seq, predecessor_mac, key_id
+       coalesce(CASE WHEN isfinite(closed_at) THEN closed_at END, 'epoch')::timestamptz AS closed_at,
+       (closed_at IS NOT NULL)::boolean AS bears_closing, system_id, timeline, predecessor, predecessor_seq, predecessor_mac, key_id
 FROM vault.audit_streams ORDER BY 4, stream_id
 `
 
@@ -471,6 +535,8 @@ type StreamsRow struct {
 	HeadSeq        int64
 	HeadMac        []byte
 	HeadAt         time.Time
+	ClosedAt       time.Time
+	BearsClosing   bool
 	SystemID       string
 	Timeline       int64
 	Predecessor    *uuid.UUID
@@ -498,6 +564,8 @@ func (q *Queries) Streams(ctx context.Context) ([]StreamsRow, error) {
 			&i.HeadSeq,
 			&i.HeadMac,
 			&i.HeadAt,
+			&i.ClosedAt,
+			&i.BearsClosing,
 			&i.SystemID,
 			&i.Timeline,
 			&i.Predecessor,

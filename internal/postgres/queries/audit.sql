@@ -12,7 +12,7 @@ FROM vault.audit_streams WHERE stream_id = $1 FOR UPDATE;
 
 -- name: CloseStream :execrows
 UPDATE vault.audit_streams
-SET state = 'closed', head_seq = @head_seq, head_mac = @head_mac, head_at = @head_at
+SET state = 'closed', head_seq = @head_seq, head_mac = @head_mac, head_at = @head_at, closed_at = @head_at
 WHERE stream_id = @stream_id AND head_seq = @old_seq AND head_mac = @old_mac AND state = 'open';
 
 -- name: InsertRecord :exec
@@ -20,8 +20,20 @@ INSERT INTO vault.audit_log (stream_id, seq, at, actor, client_ip, action, secre
                              trace_id, detail, mac, key_id)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
 
--- name: OpenHeads :many
-SELECT stream_id, head_seq, head_mac FROM vault.audit_streams WHERE state = 'open' ORDER BY stream_id LIMIT @max_rows;
+-- name: Heads :many
+-- The heads of all open streams and of those closed since @since, or of one stream alone, each with the record it names and the
+-- mac before that, so that a head can be checked before anybody vouches for it. A foreign record under the same number
+-- makes a row of its own.
+SELECT s.stream_id, s.process, s.kind, s.opened_at, s.state, s.head_seq, s.head_mac, s.head_at, s.system_id, s.timeline,
+       s.predecessor, s.predecessor_seq, s.predecessor_mac, s.key_id,
+       l.at, l.actor, coalesce(abbrev(l.client_ip), '')::text AS client_ip, l.action, l.secret_name, l.version, l.outcome,
+       l.request_id, l.trace_id, l.detail, l.mac, p.mac AS previous_mac
+FROM vault.audit_streams s
+LEFT JOIN vault.audit_log l ON l.stream_id = s.stream_id AND l.seq = s.head_seq
+LEFT JOIN vault.audit_log p ON p.stream_id = s.stream_id AND p.seq = s.head_seq - 1
+WHERE s.stream_id > @after AND (s.stream_id = sqlc.narg(one_stream)::uuid
+      OR (sqlc.narg(one_stream)::uuid IS NULL AND (s.state = 'open' OR s.closed_at >= @since)))
+ORDER BY s.stream_id LIMIT @max_rows;
 
 -- name: StaleStreams :many
 -- Open streams of other processes on which nothing was appended for long: their owners are gone, or will notice.
@@ -33,7 +45,8 @@ ORDER BY stream_id LIMIT @max_rows;
 -- An infinite time, which nothing of ours writes and the driver can't read, comes as one that no mac matches.
 SELECT stream_id, process, kind, (CASE WHEN isfinite(opened_at) THEN opened_at ELSE 'epoch' END)::timestamptz AS opened_at,
        state, head_seq, head_mac, (CASE WHEN isfinite(head_at) THEN head_at ELSE 'epoch' END)::timestamptz AS head_at,
-       system_id, timeline, predecessor, predecessor_seq, predecessor_mac, key_id
+       coalesce(CASE WHEN isfinite(closed_at) THEN closed_at END, 'epoch')::timestamptz AS closed_at,
+       (closed_at IS NOT NULL)::boolean AS bears_closing, system_id, timeline, predecessor, predecessor_seq, predecessor_mac, key_id
 FROM vault.audit_streams ORDER BY 4, stream_id;
 
 -- name: RecordedStreams :many
@@ -45,9 +58,6 @@ SELECT DISTINCT stream_id FROM vault.audit_log;
 -- seen and not an error of the driver.
 SELECT stream_id, seq, (CASE WHEN isfinite(at) THEN at ELSE 'epoch' END)::timestamptz AS at, actor, coalesce(abbrev(client_ip), '')::text AS client_ip, action, secret_name, version, outcome, request_id, trace_id, detail, mac, key_id
 FROM vault.audit_log WHERE stream_id = @stream_id AND seq > @after_seq ORDER BY seq, audit_log.at, mac LIMIT @max_rows;
-
--- name: CountRecords :one
-SELECT count(*) FROM vault.audit_log WHERE stream_id = $1;
 
 -- name: RecentRecords :many
 -- The newest records of every stream that moved since @since, merged by time.
