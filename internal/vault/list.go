@@ -77,6 +77,9 @@ func (v *Vault) Versions(ctx context.Context, c Caller, name string) ([]VersionM
 		if err != nil {
 			return nil, err
 		}
+		if len(rows) == 0 && row.Version != nil {
+			return nil, errNoSecret // deleted between the two looks
+		}
 		versions := make([]VersionMetadata, len(rows))
 		for i, r := range rows {
 			state := secret.State(r.State)
