@@ -19,6 +19,16 @@ BEGIN
         END;
     END LOOP;
 
+    -- What was there before may not be more than a group. Who its members are is for the operator to look at: one cluster is
+    -- for one vault, as group roles, and with them the logins' rights, are the whole cluster's.
+    SELECT r.rolname INTO wanted FROM pg_roles r
+    WHERE r.rolname IN ('vault_owner', 'vault_api', 'vault_rotator', 'vault_auditship', 'vault_operator')
+      AND (r.rolcanlogin OR r.rolsuper OR r.rolbypassrls OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication);
+    IF FOUND THEN
+        RAISE EXCEPTION 'the role % exists already and is more than a group: rename it, or use a cluster of its own for the vault', wanted
+            USING ERRCODE = 'duplicate_object';
+    END IF;
+
     IF NOT pg_has_role(session_user, 'vault_owner', 'USAGE') THEN
         EXECUTE format('GRANT vault_owner TO %I', session_user);
     END IF;

@@ -195,6 +195,9 @@ func TestI10_PartitionIsDroppedOnlyWhenEverySinkHasAllOfIt(t *testing.T) {
 		}
 	}
 	refuses("nothing was shipped", drop, notReady)
+	d.Exec(t, `SET ROLE vault_owner; CREATE TABLE vault.audit_log_20240303 PARTITION OF vault.audit_log
+		FOR VALUES FROM ('2024-03-03 00:00:00+00') TO ('2024-03-04 00:00:00+00'); RESET ROLE`)
+	refuses("an empty day, and nothing was ever shipped", "SELECT vault.drop_audit_partition('2024-03-03')", notReady)
 
 	shipped(t, d, "file", first, 3)
 	for why, sql := range map[string]string{

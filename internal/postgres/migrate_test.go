@@ -76,13 +76,35 @@ func TestMigrate_NeedsNoSuperuserAndASecondTimeDoesNothing(t *testing.T) {
 func TestMigrate_RunnersThatStartTogetherApplyOnce(t *testing.T) {
 	t.Parallel()
 	d := pgtest.NewEmpty(t)
+	// Somebody holds the table of versions until all of them have come.
+	if _, err := postgres.MigrationStatuses(t.Context(), d.URL(pgtest.Migrator)); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := d.Super(t).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "LOCK TABLE vault.schema_version"); err != nil {
+		t.Fatal(err)
+	}
+	const runners = 5
 	var group sync.WaitGroup
-	for range 5 {
+	for range runners {
 		group.Go(func() {
 			if err := postgres.Migrate(t.Context(), d.URL(pgtest.Migrator)); err != nil {
 				t.Error(err)
 			}
 		})
+	}
+	const come = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = $1"
+	const held = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+	for pgtest.Query[int](t, d, come, pgtest.Migrator)[0] < runners || pgtest.Query[int](t, d, held)[0] == 0 {
+		if t.Context().Err() != nil {
+			t.Fatal(t.Context().Err())
+		}
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	group.Wait()
 	if versions := applied(t, d); !slices.Equal(versions, upTo(latest(t))) {
@@ -202,5 +224,20 @@ func TestCheckSchema_TellsALoginThatItHasNoGroupRole(t *testing.T) {
 	d.Exec(t, "GRANT vault_api TO stranger")
 	if err := open(t, d.URL("stranger")).CheckSchema(t.Context()); err != nil {
 		t.Errorf("with its group role: %v", err)
+	}
+}
+
+func TestMigrate_RefusesAGroupRoleThatIsMore(t *testing.T) {
+	t.Parallel()
+	server := pgtest.NewServer(t, nil) // roles are the whole server's
+	server.Exec(t, "CREATE DATABASE another OWNER migrator")
+	server.Exec(t, "ALTER ROLE vault_api BYPASSRLS")
+	address := strings.Replace(server.URL("migrator"), "/"+server.Name(), "/another", 1)
+	if err := postgres.Migrate(t.Context(), address); err == nil || !strings.Contains(err.Error(), "more than a group") {
+		t.Errorf("migrating beside a group role with BYPASSRLS: %v", err)
+	}
+	server.Exec(t, "ALTER ROLE vault_api NOBYPASSRLS")
+	if err := postgres.Migrate(t.Context(), address); err != nil {
+		t.Error(err)
 	}
 }

@@ -2,7 +2,9 @@ package vault_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/sealkeep/sealkeep/internal/access"
@@ -84,6 +86,20 @@ func TestRolesAreHeldByTheirTokens(t *testing.T) {
 		must(t, f.vault.DeleteRole(ctx, f.admin, "team"))
 		_, err := f.vault.Role(ctx, f.admin, "team")
 		wantKind(t, err, fault.NotFound)
+	})
+	t.Run("as many permissions as a role may have fit into the record", func(t *testing.T) {
+		var many []access.Permission
+		for i := range vault.MaxPermissions {
+			many = append(many, access.Permission{Action: access.Rotate, Path: access.Pattern(fmt.Sprintf("%03d-%s", i, strings.Repeat("x", access.MaxPatternBytes-4)))})
+		}
+		_, err := f.vault.CreateRole(ctx, f.as("many"), vault.RoleRequest{Name: "many", Permissions: many})
+		must(t, err)
+		detail := pgtest.Query[string](t, f.db, "SELECT convert_from(detail, 'UTF8') FROM vault.audit_log WHERE request_id = 'many'")
+		if len(detail) != 1 || !strings.Contains(detail[0], string(many[len(many)-1].Path)) || !strings.Contains(detail[0], `"role":"many"`) {
+			t.Errorf("%d records, not with all permissions", len(detail))
+		}
+		_, err = f.vault.CreateRole(ctx, f.admin, vault.RoleRequest{Name: "more", Permissions: append(many, access.Permission{Action: access.Read, Path: "*"})})
+		wantKind(t, err, fault.Invalid)
 	})
 	t.Run("odd permissions are refused", func(t *testing.T) {
 		for _, p := range []access.Permission{{Action: "fly", Path: "*"}, {Action: access.Read, Path: "a*b"}, {Action: access.Read, Path: ""}} {

@@ -137,6 +137,9 @@ func release(result any) {
 // depends on whether the name exists.
 func (v *Vault) authorize(ctx context.Context, c Caller, op operation) (identity, error) {
 	who, err := v.identify(ctx, c)
+	if !c.Address.IsValid() {
+		return who, denied("the client's address is unknown")
+	}
 	disclosure := op.rule == needsReader || op.rule == needsReaderOfEach
 	if disclosure && !v.cfg.Allowlist.Contains(c.Address) {
 		return who, denied("the address is not in VAULT_ALLOWED_IPS")

@@ -11,8 +11,12 @@ import (
 	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
-// MaxBatchNames bounds the names of one batch read.
-const MaxBatchNames = 256
+const (
+	// MaxBatchNames bounds the names of one batch read.
+	MaxBatchNames = 256
+	// maxBatchBytes bounds what one batch read holds in plaintext, so that a few of them can't exhaust the memory.
+	maxBatchBytes = 4 << 20
+)
 
 var (
 	errNoSecret  = fault.New(fault.NotFound, "there is no such secret")
@@ -133,6 +137,7 @@ func (v *Vault) ReadBatch(ctx context.Context, c Caller, names []string) ([]*Sec
 		for i := range rows {
 			found[rows[i].Name] = &rows[i]
 		}
+		size := 0
 		out := make(secrets, 0, len(rows))
 		records := make([]audit.Record, 0, len(wanted))
 		for _, name := range wanted {
@@ -145,6 +150,9 @@ func (v *Vault) ReadBatch(ctx context.Context, c Caller, names []string) ([]*Sec
 					return out, err
 				}
 				out = append(out, s)
+				if size += s.Material.Username.Len() + s.Material.Value.Len(); size > maxBatchBytes {
+					return out, fault.New(fault.TooLarge, "these secrets hold more than 4 MiB together: ask for fewer at a time")
+				}
 				records = append(records, a.recordFor(ActionRead, name, s.Version, outcomeOK))
 			case slices.Contains(allowed, name):
 				records = append(records, a.recordFor(ActionRead, name, 0, fault.NotFound.String()))
@@ -166,8 +174,7 @@ func batchNames(names []string) ([]string, error) {
 	for i, n := range names {
 		name, err := secret.ParseName(n)
 		if err != nil {
-			_, _, message, _ := fault.Public(err)
-			return nil, fault.Newf(fault.Invalid, "names[%d]: %s", i, message)
+			return nil, fault.Newf(fault.Invalid, "names[%d]: %s", i, fault.Message(err))
 		}
 		if !seen[name.String()] {
 			seen[name.String()] = true

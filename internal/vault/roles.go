@@ -17,8 +17,8 @@ import (
 // AdminRole is the built-in role that may do everything. It can't be changed or deleted.
 const AdminRole = "admin"
 
-// MaxPermissions bounds the permissions of one role.
-const MaxPermissions = 256
+// MaxPermissions bounds the permissions of one role, so that the audit record of a change has room for all of them.
+const MaxPermissions = 128
 
 var errNoRole = fault.New(fault.NotFound, "there is no such role")
 
@@ -234,8 +234,7 @@ func distinct(permissions []access.Permission) ([]access.Permission, error) {
 			p.Path, err = access.ParsePattern(string(p.Path))
 		}
 		if err != nil {
-			_, _, message, _ := fault.Public(err)
-			return nil, fault.Newf(fault.Invalid, "permissions[%d]: %s", i, message)
+			return nil, fault.Newf(fault.Invalid, "permissions[%d]: %s", i, fault.Message(err))
 		}
 		if !seen[p] {
 			seen[p] = true

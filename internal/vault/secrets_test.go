@@ -508,6 +508,23 @@ func TestBatchOmitsWhatIsMissingOrDeniedAlike(t *testing.T) {
 	}
 }
 
+func TestBatchIsBoundedInBytes(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	var names []string
+	for i := range 65 {
+		names = append(names, fmt.Sprintf("large/%d", i))
+		f.put(names[i], strings.Repeat("x", secret.MaxValueBytes))
+	}
+	got, err := f.vault.ReadBatch(context.Background(), f.admin, names[:64])
+	must(t, err)
+	for _, s := range got {
+		s.Release()
+	}
+	_, err = f.vault.ReadBatch(context.Background(), f.admin, names)
+	wantKind(t, err, fault.TooLarge)
+}
+
 func TestListShowsWhatTheRoleCanActOnPageByPage(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

@@ -53,16 +53,6 @@ const (
 	ReadAuthIPToken ReadAuth = "ip+token"
 )
 
-// ParseReadAuth parses the value of VAULT_READ_AUTH.
-func ParseReadAuth(s string) (ReadAuth, error) {
-	switch r := ReadAuth(s); r {
-	case ReadAuthIP, ReadAuthIPToken:
-		return r, nil
-	default:
-		return "", errors.New(`read authorization is "ip" or "ip+token"`)
-	}
-}
-
 // Config tunes a Vault.
 type Config struct {
 	// Allowlist holds the addresses that values may be disclosed to. The zero value denies every read.

@@ -40,6 +40,9 @@ func openFolder(dir string) (*folder, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("--dir: %w", err)
 	}
+	if err := checkPrivate(path, 0o022); err != nil {
+		return nil, fmt.Errorf("--dir: %w", err)
+	}
 	f := &folder{path: path}
 	if f.lock, err = lock(path, f.file("lock")); err != nil {
 		return nil, err
@@ -53,6 +56,22 @@ func openFolder(dir string) (*folder, error) {
 		}
 	}
 	return f, nil
+}
+
+// checkPrivate refuses what others could have put there or could change: a key or a file to source would be theirs. forbidden
+// holds the permissions that group and others may not have.
+func checkPrivate(path string, forbidden fs.FileMode) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
+		return fmt.Errorf("%s belongs to another user: choose a folder of your own", path)
+	}
+	if mode := info.Mode().Perm(); mode&forbidden != 0 {
+		return fmt.Errorf("%s is open to other users (mode %04o): run `chmod go-rwx` on it if nobody else has used it, or choose another folder", path, mode)
+	}
+	return nil
 }
 
 // close gives the folder up.

@@ -29,6 +29,48 @@ func TestFolder_SecondOneIsToldWhoHoldsIt(t *testing.T) {
 	again.close()
 }
 
+func TestFolder_OneThatOthersCanWriteIsRefused(t *testing.T) {
+	t.Parallel()
+	open := filepath.Join(t.TempDir(), "open")
+	if err := os.Mkdir(open, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []os.FileMode{0o777, 0o770, 0o702} {
+		if err := os.Chmod(open, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openFolder(open); err == nil || !strings.Contains(err.Error(), "open to other users") {
+			t.Errorf("mode %o: %v", mode, err)
+		}
+	}
+	if os.Geteuid() == 0 {
+		theirs := filepath.Join(t.TempDir(), "theirs")
+		if err := errors.Join(os.Mkdir(theirs, 0o700), os.Chown(theirs, 65534, -1)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openFolder(theirs); err == nil || !strings.Contains(err.Error(), "another user") {
+			t.Errorf("another user's folder: %v", err)
+		}
+	}
+}
+
+func TestMasterKeyThatOthersCanReadIsRefused(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "master-key")
+	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := prepareMasterKey(path, nil, false); err != nil {
+		t.Error(err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := prepareMasterKey(path, nil, false); err == nil {
+		t.Error("a key that everybody can read was taken")
+	}
+}
+
 func TestFolder_IsPrivateAndItsFilesAreToo(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "dir")

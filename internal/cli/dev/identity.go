@@ -73,7 +73,7 @@ func prepareMasterKey(path string, f *folder, initialised bool) error {
 	_, err := os.Stat(path)
 	switch {
 	case err == nil:
-		return nil
+		return checkPrivate(path, 0o077)
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	case initialised:
