@@ -140,7 +140,7 @@ func from(t *testing.T, v *vaulttest.Vault, address string, forwarded ...string)
 func TestTrustedProxyNamesTheClient(t *testing.T) {
 	t.Parallel()
 	v := setup(t, sealkeeptest.WithAllowedIPs("192.0.2.1"), sealkeeptest.WithTrustProxy("127.0.0.1, 198.51.100.0/24"))
-	seed(t, v)
+	seed(t, v, sealkeeptest.WithHeader("X-Forwarded-For", "203.0.113.9"))
 	const proxy, stranger = "127.0.0.1", "127.0.0.9"
 	for what, c := range map[string]struct {
 		peer      string
