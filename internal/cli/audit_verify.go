@@ -103,6 +103,9 @@ func (a *app) printReport(r *audit.Report) error {
 		}
 		fmt.Fprintln(a.Stdout, begin+placeOf(p)+": "+printable(p.What))
 	}
+	if more := r.Found - int64(len(r.Problems)); more > 0 {
+		fmt.Fprintf(a.Stdout, "and %d more\n", more)
+	}
 	_, err := fmt.Fprintln(a.Stdout, "TAMPERING: the audit trail is not as it was written")
 	return err
 }
@@ -121,7 +124,8 @@ type verification struct {
 	Records     int64                 `json:"records"`
 	Streams     int64                 `json:"streams"`
 	OpenStreams int64                 `json:"open_streams"`
-	Problems    []verificationProblem `json:"problems"` // the first bad record of each chain
+	Problems    []verificationProblem `json:"problems"`
+	Found       int64                 `json:"problems_found"` // more than are listed when some were left out
 	Notes       []string              `json:"notes"`
 }
 
@@ -134,7 +138,7 @@ type verificationProblem struct {
 func (a *app) printReportJSON(r *audit.Report) error {
 	v := verification{
 		Intact: len(r.Problems) == 0, Records: r.Records, Streams: r.Streams, OpenStreams: r.Open,
-		Problems: []verificationProblem{}, Notes: append([]string{}, r.Notes...),
+		Problems: []verificationProblem{}, Found: r.Found, Notes: append([]string{}, r.Notes...),
 	}
 	for _, p := range r.Problems {
 		v.Problems = append(v.Problems, verificationProblem{p.StreamID, p.Seq, p.What})
