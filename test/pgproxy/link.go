@@ -39,8 +39,8 @@ func greet(client net.Conn, r *bufio.Reader) ([]byte, error) {
 
 // run serves the link to its end.
 func (l *link) run() {
-	defer l.client.Close() //nolint:errcheck // nothing is lost
-	defer l.server.Close() //nolint:errcheck // nothing is lost
+	defer l.client.Close()
+	defer l.server.Close()
 	fromClient := bufio.NewReader(l.client)
 	first, err := greet(l.client, fromClient)
 	if err != nil || l.write(l.server, first) != nil {
