@@ -100,7 +100,7 @@ func TestI10_AppendToAMovedHeadWritesNothing(t *testing.T) {
 	commits(t, conn, a)
 	s.moved(a)
 	closed := openStream(t, d)
-	d.Exec(t, "UPDATE vault.audit_streams SET state = 'closed' WHERE stream_id = $1", closed.id)
+	d.Exec(t, "UPDATE vault.audit_streams SET state = 'closed', closed_at = now() WHERE stream_id = $1", closed.id)
 
 	behind, ahead, otherMAC, unknown := s.next(2), s.next(2), s.next(2), s.next(2)
 	behind.OldSeq, behind.OldMAC = 0, mac(0)

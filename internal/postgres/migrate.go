@@ -71,7 +71,8 @@ func withMigrations(ctx context.Context, connString string, use func(*goose.Prov
 			return fmt.Errorf("making the schema: %w", err)
 		}
 	}
-	locker, err := lock.NewPostgresSessionLocker()
+	// Tries once a second for five minutes; the library's own way takes steps of five seconds.
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
 	if err != nil {
 		return fmt.Errorf("preparing the migration lock: %w", err)
 	}

@@ -15,6 +15,10 @@ func (d *DB) Snapshot(ctx context.Context, fn func(*db.Queries) error) error {
 	if err != nil {
 		return fmt.Errorf("starting a snapshot: %w", err)
 	}
-	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // it only read
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.silence)
+		defer cancel()
+		_ = tx.Rollback(ctx) // it only read
+	}()
 	return fn(db.New(tx))
 }
