@@ -65,11 +65,12 @@ type newVersion struct {
 	ETag      string     `json:"etag,omitempty"`
 }
 
-func (a *app) printVersion(v newVersion, asJSON bool, did string) error {
+// printVersion says what was done to a secret. note ends that line.
+func (a *app) printVersion(v newVersion, asJSON bool, did, note string) error {
 	if asJSON {
 		return marshalJSON(a.Stdout, v)
 	}
-	_, err := fmt.Fprintf(a.Stdout, "%s %s, version %d\n", did, printable(v.Name), v.Version)
+	_, err := fmt.Fprintf(a.Stdout, "%s %s, version %d%s\n", did, printable(v.Name), v.Version, note)
 	return err
 }
 

@@ -24,7 +24,7 @@ func (a *app) secretCreateCommand(client *clientFlags) *cobra.Command {
 		Long: `Create a secret.
 
 ` + valueHelp + `
-An automatic secret gets a generated value, unless --value-file is given.
+An automatic secret gets a generated value, unless --value-file is given (- is standard input).
 With --username the secret holds a user name and a password, which is the value.`,
 		Example: `  printf %s "$PASSWORD" | sealkeep secret create payments/db --username payments
   sealkeep secret create tls/key --value-file key.pem
@@ -42,6 +42,11 @@ With --username the secret holds a user name and a password, which is the value.
 				}
 			}
 			wantValue := from.file != "" || kind != string(secret.Automatic)
+			if !wantValue {
+				if err := a.refusePiped(cmd.Context()); err != nil {
+					return err
+				}
+			}
 			given, err := a.readMaterial(cmd.Context(), from, wantValue, "Value of "+name.String()+": ")
 			if err != nil {
 				return err
@@ -66,7 +71,11 @@ With --username the secret holds a user name and a password, which is the value.
 			if err != nil {
 				return err
 			}
-			return a.printVersion(made, asJSON, "created")
+			note := ""
+			if given.value.IsZero() {
+				note = ", with a generated value"
+			}
+			return a.printVersion(made, asJSON, "created", note)
 		},
 	}
 	cmd.Flags().StringVar(&kind, "kind", "", "manual or automatic (default manual, with --rotation-interval automatic)")
@@ -92,7 +101,8 @@ func (a *app) secretPutCommand(client *clientFlags) *cobra.Command {
 current one makes none. What isn't given stays.
 
 ` + valueHelp + `
-When --description or another setting is given, a value is only taken with --value-file (- is standard input).`,
+With --description or another setting a value is only taken with --value-file (- is standard input) or --as-password,
+which always needs one.`,
 		Example: `  sealkeep secret put payments/db --as-password <password.txt
   sealkeep secret put tls/key --value-file key.pem --if-match 3-6ba7b810-9dad-41d1-80b4-00c04fd430c8
   sealkeep secret put tls/key --description 'key of www.example.com'`,
@@ -102,7 +112,12 @@ When --description or another setting is given, a value is only taken with --val
 			if err != nil {
 				return badArgument(err)
 			}
-			wantValue := from.file != "" || !settings.given(cmd)
+			wantValue := from.file != "" || asPassword || !settings.given(cmd)
+			if !wantValue {
+				if err := a.refusePiped(cmd.Context()); err != nil {
+					return err
+				}
+			}
 			given, err := a.readMaterial(cmd.Context(), from, wantValue, "New value of "+name.String()+": ")
 			if err != nil {
 				return err
@@ -130,7 +145,11 @@ When --description or another setting is given, a value is only taken with --val
 			if err != nil {
 				return err
 			}
-			return a.printVersion(made, asJSON, "updated")
+			note := ""
+			if given.value.IsZero() && given.username.IsZero() {
+				note = ": settings only; the value is unchanged"
+			}
+			return a.printVersion(made, asJSON, "updated", note)
 		},
 	}
 	from.add(cmd)
@@ -160,7 +179,7 @@ func (a *app) secretRotateCommand(client *clientFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printVersion(made, asJSON, "rotated")
+			return a.printVersion(made, asJSON, "rotated", "")
 		},
 	}
 	jsonFlag(cmd, &asJSON)

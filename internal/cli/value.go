@@ -100,6 +100,37 @@ func (a *app) readValue(ctx context.Context, f valueFlags, question string) (sen
 	return sensitive.Take(content), nil
 }
 
+// refusePiped refuses a value on standard input where none is read: whoever piped it in would believe that it is set. It
+// waits for the first byte or the end, as a pipe's writer may be slow; a terminal isn't read.
+func (a *app) refusePiped(ctx context.Context) error {
+	if _, ok := terminal(a.Stdin); ok {
+		return nil
+	}
+	type outcome struct {
+		n   int
+		err error
+	}
+	read := make(chan outcome, 1)
+	go func() {
+		one := make([]byte, 1)
+		n, err := io.ReadFull(a.Stdin, one)
+		clear(one)
+		read <- outcome{n, err}
+	}()
+	select {
+	case o := <-read:
+		if o.n > 0 {
+			return usage("a value was piped in beside settings: give --value-file - to set it")
+		}
+		if !errors.Is(o.err, io.EOF) {
+			return fmt.Errorf("standard input: %w", o.err)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (a *app) valueOfFile(name string) (sensitive.Bytes, error) {
 	content, err := readFile(name)
 	if err != nil {

@@ -2,10 +2,12 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/sealkeep/sealkeep/internal/secret"
 )
@@ -157,7 +159,8 @@ func TestValue_SettingsNeedNoValue(t *testing.T) {
 	t.Parallel()
 	server := newAnswering(t, 200, nil, created)
 	sh := server.shell(t)
-	sh.pipe("not this", "secret", "put", "a/b", "--description", "", "--grace-period", "90d", "--no-metadata", "--if-match", "3-x").ok()
+	sh.pipe("", "secret", "put", "a/b", "--description", "", "--grace-period", "90d", "--no-metadata", "--if-match", "3-x").ok().
+		shows("version 1: settings only; the value is unchanged\n")
 	got := server.sent(t)
 	custom, there := got["custom_metadata"]
 	if len(got) != 3 || got["description"] != "" || got["grace_period_secs"] != 7776000.0 || custom != nil || !there {
@@ -175,7 +178,7 @@ func TestValue_SettingsNeedNoValue(t *testing.T) {
 	if tag := server.header.Load().Get("If-Match"); tag != "*" {
 		t.Errorf("If-Match is %s", tag)
 	}
-	sh.pipe("", "secret", "create", "a/b", "--rotation-interval", "1h30m").ok()
+	sh.pipe("", "secret", "create", "a/b", "--rotation-interval", "1h30m").ok().shows("version 1, with a generated value\n")
 	if got = server.sent(t); got["kind"] != "automatic" || got["rotation_interval_secs"] != 5400.0 || got["value"] != nil {
 		t.Errorf("sent %v", got)
 	}
@@ -190,6 +193,35 @@ func TestValue_SettingsNeedNoValue(t *testing.T) {
 		{"--grace-period", "soon"},
 	} {
 		sh.pipe("", append([]string{"secret", "put", "a/b"}, args...)...).ends(2)
+	}
+}
+
+func TestValue_PipedOneIsNeverDropped(t *testing.T) {
+	t.Parallel()
+	server := newAnswering(t, 200, nil, created)
+	sh := server.shell(t)
+	const beside = "a value was piped in beside settings: give --value-file - to set it"
+	for _, command := range []string{
+		"secret put a/b --grace-period 1h",
+		"secret put a/b --description x --username app",
+		"secret create a/b --rotation-interval 1h",
+		"secret create a/b --kind automatic --rotation-interval 1h --username app",
+	} {
+		sh.pipe("CANARY", strings.Fields(command)...).ends(2).says(beside).hides("CANARY")
+	}
+	sh.pipe("", "secret", "put", "a/b", "--as-password", "--grace-period", "1h").ends(1).says("standard input is empty")
+	sh.read(iotest.ErrReader(errors.New("gone")), "secret", "put", "a/b", "--grace-period", "1h").ends(1).says("gone")
+	if n := server.calls.Load(); n != 0 {
+		t.Fatalf("%d requests were sent", n)
+	}
+
+	sh.pipe("new\n", "secret", "put", "a/b", "--as-password", "--grace-period", "1h").ok().hides("settings only")
+	if got := server.sent(t); got["password"] != "new" || got["grace_period_secs"] != 3600.0 || len(got) != 2 {
+		t.Errorf("sent %v", got)
+	}
+	sh.pipe("new\n", "secret", "create", "a/b", "--rotation-interval", "1h", "--value-file", "-").ok().hides("generated")
+	if got := server.sent(t); got["value"] != "new" {
+		t.Errorf("sent %v", got)
 	}
 }
 
