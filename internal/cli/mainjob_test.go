@@ -86,6 +86,20 @@ func TestMainJob_BinaryAndGeneratedAndUserpass(t *testing.T) {
 	sh.pipe("new", "secret", "verify", "app/db").ends(0)
 }
 
+func TestMainJob_RefusalsNameCommandsAndFlags(t *testing.T) {
+	t.Parallel()
+	sh := adminShell(t, sealkeeptest.New(t))
+	sh.pipe("x", "secret", "create", "app/key").ok()
+	sh.pipe("x", "secret", "create", "app/db", "--username", "app").ok()
+	sh.pipe("x", "secret", "create", "app/key").ends(1).says("exists already: `sealkeep secret put` changes it").hides("PUT")
+	sh.run("secret rotate app/key").ends(1).says("only automatic secrets rotate: `sealkeep secret put` gives it a new value").hides("PUT")
+	sh.pipe("y", "secret", "put", "app/db").ends(1).says("--as-password", "--username").hides("replace")
+	sh.run("secret put app/key --rotation-interval 1h").ends(1).says("has no --rotation-interval").hides("_secs")
+	sh.run("secret put app/key --grace-period 400d").ends(1).says("--grace-period must be 0 to").hides("_secs")
+	sh.run("role create reader --allow read:app/*").ok()
+	sh.run("token create ci --role reader --expires-in 36500d").ends(1).says("--expires-in in seconds is 1 to").hides("_secs")
+}
+
 func TestMainJob_RolesAndTokens(t *testing.T) {
 	t.Parallel()
 	v := sealkeeptest.New(t, sealkeeptest.WithReadAuth("ip+token"))

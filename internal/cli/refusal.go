@@ -46,7 +46,7 @@ func (c *client) refusal(k call, response *http.Response, body []byte) error {
 	if json.Unmarshal(body, &said) != nil || said.Error == "" || said.Code == "" {
 		return fmt.Errorf("%s answered %q, but not as Sealkeep does: does VAULT_ADDR point to a Sealkeep?", c.base, response.Status)
 	}
-	e := &apiError{status: response.StatusCode, code: said.Code, message: said.Error, requestID: said.RequestID}
+	e := &apiError{status: response.StatusCode, code: said.Code, message: inOurWords(said.Error), requestID: said.RequestID}
 	switch e.status {
 	case http.StatusUnauthorized:
 		e.advice = "VAULT_TOKEN is unknown, expired or revoked"
@@ -69,6 +69,19 @@ func (c *client) refusal(k call, response *http.Response, body []byte) error {
 	}
 	return e
 }
+
+// ourWords has what the API says of its methods and fields in terms of commands and flags.
+var ourWords = strings.NewReplacer(
+	"PUT changes it", "`sealkeep secret put` changes it",
+	"PUT a new value instead", "`sealkeep secret put` gives it a new value",
+	"a value can't replace them", "give --as-password to set a new password, or --username to set both",
+	"expires_in_secs is ", "--expires-in in seconds is ",
+	"expires_in_secs", "--expires-in",
+	"rotation_interval_secs", "--rotation-interval",
+	"grace_period_secs", "--grace-period",
+)
+
+func inOurWords(message string) string { return ourWords.Replace(message) }
 
 // isStatus tells whether an error is a refusal with that HTTP status.
 func isStatus(err error, status int) bool {

@@ -69,7 +69,11 @@ func checkPrivate(path string, forbidden fs.FileMode) error {
 		return fmt.Errorf("%s belongs to another user: choose a folder of your own", path)
 	}
 	if mode := info.Mode().Perm(); mode&forbidden != 0 {
-		return fmt.Errorf("%s is open to other users (mode %04o): run `chmod go-rwx` on it if nobody else has used it, or choose another folder", path, mode)
+		advice := "run `chmod go-rwx` on it if nobody else has used it"
+		if info.IsDir() {
+			advice = "choose a folder of your own" // such as /tmp: the whole machine needs its mode as it is
+		}
+		return fmt.Errorf("%s is open to other users (mode %04o): %s", path, mode, advice)
 	}
 	return nil
 }
