@@ -174,22 +174,6 @@ func TestI2_AppendGivesUpInTimeAndDisclosesNothing(t *testing.T) {
 	f.clean()
 }
 
-func TestI4_WhoComesWhileARoundIsStuckIsRefusedAtOnce(t *testing.T) {
-	t.Parallel()
-	f := setup(t)
-	trail := f.started("stuck", func(c *Config) { c.Timeout = 50 * time.Millisecond })
-	release := f.lockStream(f.streams(kindRead)[0].ID)
-	defer release()
-	eventually(t, "an append is refused at once", func() bool {
-		err := trail.Append(t.Context(), record("stuck"))
-		wantKind(t, err, fault.Unavailable)
-		return errors.Is(err, errNotReady)
-	})
-	release()
-	eventually(t, "service resumes", func() bool { return trail.Append(t.Context(), record("resumed")) == nil })
-	f.clean()
-}
-
 func TestAppend_Refuses(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

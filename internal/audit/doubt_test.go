@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -156,6 +157,27 @@ func TestI3_SlowCommitIsRefusedInTimeAndItsLaneWaitsForIt(t *testing.T) {
 		t.Errorf("mutated: %t, recorded: %t", mutated, recorded)
 	}
 	f.clean()
+}
+
+func TestI4_WhoComesWhileARoundIsStuckIsRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	f := setupOn(t, pgtest.NewServer(t, nil).Database)
+	// The round gives up long after the test does: only knowing that it is stuck can refuse anyone at once.
+	f.silence = time.Hour
+	trail := f.started("stuck", func(c *Config) { c.Timeout = 100 * time.Millisecond })
+	letGo := f.awaitStandby()
+	eventually(t, "an append is refused at once", func() bool {
+		err := trail.Append(t.Context(), record("stuck"))
+		wantKind(t, err, fault.Unavailable)
+		return errors.Is(err, errNotReady)
+	})
+	if trail.Ready() {
+		t.Error("the trail is said to be ready")
+	}
+	letGo()
+	eventually(t, "service resumes", func() bool { return trail.Append(t.Context(), record("resumed")) == nil })
+	f.clean()
+	f.noAlarm()
 }
 
 // An opening in doubt leaves a stream that nobody knows to exist.

@@ -19,7 +19,7 @@ func promote(t *testing.T, server *pgtest.Server) {
 	must(t, os.WriteFile(signal, nil, 0o600))
 	info, err := os.Stat(server.Postgres.DataDir())
 	must(t, err)
-	owner := info.Sys().(*syscall.Stat_t) //nolint:errcheck // what the systems have that PostgreSQL runs on
+	owner := info.Sys().(*syscall.Stat_t)
 	must(t, os.Chown(signal, int(owner.Uid), int(owner.Gid)))
 	must(t, server.Postgres.Restart(context.Background()))
 	server.Exec(t, "SELECT pg_promote()")

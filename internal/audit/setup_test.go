@@ -38,6 +38,7 @@ type fixture struct {
 	keys    *integrity.Keyring
 	vaultID uuid.UUID
 	log     *syncBuffer
+	silence time.Duration // the connections' limit; 0 is the default
 }
 
 func setup(t testing.TB) *fixture {
@@ -89,7 +90,7 @@ func newKeeper(t testing.TB) *kms.Local {
 // open makes a pool of a user's, as a process has one.
 func (f *fixture) open(user string) *postgres.DB {
 	f.t.Helper()
-	database, err := postgres.Open(f.t.Context(), postgres.Config{ConnString: f.db.URL(user), Process: "audit-test"})
+	database, err := postgres.Open(f.t.Context(), postgres.Config{ConnString: f.db.URL(user), Process: "audit-test", SilenceLimit: f.silence})
 	must(f.t, err)
 	f.t.Cleanup(database.Close)
 	return database

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/pgtest"
+	"github.com/sealkeep/sealkeep/internal/postgres"
 )
 
 func TestI10_StopClosesItsStreamsAndNobodyElses(t *testing.T) {
@@ -138,6 +139,49 @@ func TestStop_UnderLoadLosesNothingThatWasAnswered(t *testing.T) {
 		t.Errorf("%d streams are open", n)
 	}
 	load.check()
+}
+
+func TestStop_WaitsForChangesInFlight(t *testing.T) {
+	t.Parallel()
+	for name, patient := range map[string]bool{"and closes their streams": true, "unless its context ends": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			trail := f.started("slow")
+			inside, goOn := make(chan struct{}), make(chan struct{})
+			changed := make(chan error, 1)
+			go func() {
+				changed <- trail.Change(context.Background(), func(ctx context.Context, tx *postgres.Tx) ([]Record, error) {
+					close(inside)
+					<-goOn
+					return addRole("slow")(ctx, tx)
+				})
+			}()
+			<-inside
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			stopped := make(chan error, 1)
+			go func() { stopped <- trail.Stop(ctx) }()
+			if !patient {
+				cancel()
+				if err := <-stopped; err == nil {
+					t.Error("Stop says that all is done")
+				}
+			}
+			close(goOn)
+			must(t, <-changed)
+			if patient {
+				must(t, <-stopped)
+			}
+			if n := trail.Stats().StreamsOpen; n != 0 {
+				t.Errorf("%d streams are said to be open", n)
+			}
+			if state := f.streams(kindChange)[0].State; patient && state != "closed" {
+				t.Errorf("the stream is %s", state)
+			}
+			f.clean()
+		})
+	}
 }
 
 // A commit that doesn't come back must not hold the process: Stop says so and leaves.

@@ -196,6 +196,31 @@ func TestI10_RewritingOfRowsIsFound(t *testing.T) {
 	c.clean()
 }
 
+// Even who has the keys can't go on behind a closing record: a process that did, by a mistake, would be named.
+func TestI10_NothingFollowsAClosingRecord(t *testing.T) {
+	t.Parallel()
+	c := &crime{fixture: setup(t)}
+	stop(t, c.started("closed"))
+	s := c.streams(kindRead)[0]
+	key, err := c.keys.StreamKey(c.keyID(), s.ID)
+	must(t, err)
+	l := &lane{id: s.ID, kind: kindRead, keyID: c.keyID(), key: key}
+	defer l.release()
+	l.head = head{seq: s.HeadSeq, at: one[time.Time](c.fixture, "SELECT clock_timestamp()")}
+	copy(l.head.mac[:], one[[]byte](c.fixture, "SELECT head_mac FROM vault.audit_streams WHERE stream_id = $1", s.ID))
+	request, _ := l.appendAt(l.head.at, []Record{record("behind")})
+	c.db.Exec(t, "UPDATE vault.audit_streams SET state = 'open', closed_at = NULL WHERE stream_id = $1", s.ID)
+	tx, err := c.api.Begin(t.Context())
+	must(t, err)
+	_, err = tx.Append(t.Context(), request)
+	must(t, err)
+	_, err = tx.Commit(t.Context())
+	must(t, err)
+	if what, found := c.found([]uuid.UUID{s.ID}, s.HeadSeq+1); !found {
+		t.Errorf("a record behind the closing one is not found: %s", what)
+	}
+}
+
 // What is read in batches is held together over their bounds.
 func TestI10_TheBoundsOfVerificationsBatchesHideNothing(t *testing.T) {
 	t.Parallel()

@@ -55,7 +55,8 @@ func (q *Queries) EnsurePartitions(ctx context.Context, days int32) (int32, erro
 }
 
 const heads = `-- name: Heads :many
-SELECT s.stream_id, s.process, s.kind, s.opened_at, s.state, s.head_seq, s.head_mac, s.head_at, s.system_id, s.timeline,
+SELECT s.stream_id, s.process, s.kind, (CASE WHEN isfinite(s.opened_at) THEN s.opened_at ELSE 'epoch' END)::timestamptz AS opened_at,
+       s.state, s.head_seq, s.head_mac, s.system_id, s.timeline,
        s.predecessor, s.predecessor_seq, s.predecessor_mac, s.key_id,
        l.at, l.actor, coalesce(abbrev(l.client_ip), '')::text AS client_ip, l.action, l.secret_name, l.version, l.outcome,
        l.request_id, l.trace_id, l.detail, l.mac, p.mac AS previous_mac
@@ -82,7 +83,6 @@ type HeadsRow struct {
 	State          string
 	HeadSeq        int64
 	HeadMac        []byte
-	HeadAt         time.Time
 	SystemID       string
 	Timeline       int64
 	Predecessor    *uuid.UUID
@@ -105,7 +105,7 @@ type HeadsRow struct {
 
 // The heads of all open streams and of those closed since @since, or of one stream alone, each with the record it names and the
 // mac before that, so that a head can be checked before anybody vouches for it. A foreign record under the same number
-// makes a row of its own.
+// makes a row of its own. An infinite time, which the driver can't read, would keep everybody from reading all others.
 func (q *Queries) Heads(ctx context.Context, arg HeadsParams) ([]HeadsRow, error) {
 	rows, err := q.db.Query(ctx, heads,
 		arg.After,
@@ -128,7 +128,6 @@ func (q *Queries) Heads(ctx context.Context, arg HeadsParams) ([]HeadsRow, error
 			&i.State,
 			&i.HeadSeq,
 			&i.HeadMac,
-			&i.HeadAt,
 			&i.SystemID,
 			&i.Timeline,
 			&i.Predecessor,
@@ -202,27 +201,19 @@ func (q *Queries) InsertRecord(ctx context.Context, arg InsertRecordParams) erro
 }
 
 const lockStream = `-- name: LockStream :one
-SELECT stream_id, process, kind, opened_at, state, head_seq, head_mac, head_at, system_id, timeline,
-       predecessor, predecessor_seq, predecessor_mac, key_id, clock_timestamp()::timestamptz AS read_at
+SELECT stream_id, state, head_seq, head_mac, (CASE WHEN isfinite(head_at) THEN head_at ELSE 'epoch' END)::timestamptz AS head_at,
+       key_id, clock_timestamp()::timestamptz AS read_at
 FROM vault.audit_streams WHERE stream_id = $1 FOR UPDATE
 `
 
 type LockStreamRow struct {
-	StreamID       uuid.UUID
-	Process        string
-	Kind           string
-	OpenedAt       time.Time
-	State          string
-	HeadSeq        int64
-	HeadMac        []byte
-	HeadAt         time.Time
-	SystemID       string
-	Timeline       int64
-	Predecessor    *uuid.UUID
-	PredecessorSeq *int64
-	PredecessorMac []byte
-	KeyID          uuid.UUID
-	ReadAt         time.Time
+	StreamID uuid.UUID
+	State    string
+	HeadSeq  int64
+	HeadMac  []byte
+	HeadAt   time.Time
+	KeyID    uuid.UUID
+	ReadAt   time.Time
 }
 
 // Waits out whatever transaction still holds the stream.
@@ -231,18 +222,10 @@ func (q *Queries) LockStream(ctx context.Context, streamID uuid.UUID) (LockStrea
 	var i LockStreamRow
 	err := row.Scan(
 		&i.StreamID,
-		&i.Process,
-		&i.Kind,
-		&i.OpenedAt,
 		&i.State,
 		&i.HeadSeq,
 		&i.HeadMac,
 		&i.HeadAt,
-		&i.SystemID,
-		&i.Timeline,
-		&i.Predecessor,
-		&i.PredecessorSeq,
-		&i.PredecessorMac,
 		&i.KeyID,
 		&i.ReadAt,
 	)

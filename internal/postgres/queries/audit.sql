@@ -6,8 +6,8 @@ VALUES (@stream_id, @process, @kind, @opened_at, @head_mac, @opened_at, @system_
 
 -- name: LockStream :one
 -- Waits out whatever transaction still holds the stream.
-SELECT stream_id, process, kind, opened_at, state, head_seq, head_mac, head_at, system_id, timeline,
-       predecessor, predecessor_seq, predecessor_mac, key_id, clock_timestamp()::timestamptz AS read_at
+SELECT stream_id, state, head_seq, head_mac, (CASE WHEN isfinite(head_at) THEN head_at ELSE 'epoch' END)::timestamptz AS head_at,
+       key_id, clock_timestamp()::timestamptz AS read_at
 FROM vault.audit_streams WHERE stream_id = $1 FOR UPDATE;
 
 -- name: CloseStream :execrows
@@ -23,8 +23,9 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
 -- name: Heads :many
 -- The heads of all open streams and of those closed since @since, or of one stream alone, each with the record it names and the
 -- mac before that, so that a head can be checked before anybody vouches for it. A foreign record under the same number
--- makes a row of its own.
-SELECT s.stream_id, s.process, s.kind, s.opened_at, s.state, s.head_seq, s.head_mac, s.head_at, s.system_id, s.timeline,
+-- makes a row of its own. An infinite time, which the driver can't read, would keep everybody from reading all others.
+SELECT s.stream_id, s.process, s.kind, (CASE WHEN isfinite(s.opened_at) THEN s.opened_at ELSE 'epoch' END)::timestamptz AS opened_at,
+       s.state, s.head_seq, s.head_mac, s.system_id, s.timeline,
        s.predecessor, s.predecessor_seq, s.predecessor_mac, s.key_id,
        l.at, l.actor, coalesce(abbrev(l.client_ip), '')::text AS client_ip, l.action, l.secret_name, l.version, l.outcome,
        l.request_id, l.trace_id, l.detail, l.mac, p.mac AS previous_mac
