@@ -38,6 +38,12 @@ func (l *load) settle() {
 	})
 }
 
+// successes are what must have been answered, or nothing was proven of it.
+var successes = []string{
+	opRead + ": 200", opCondition + ": 304", opMissing + ": 404", opVerify + ": 200", opBatch + ": 200",
+	opCreate + ": 201", opUpdate + ": 200", opRotate + ": 200", opDelete + ": 204",
+}
+
 // check holds everything that was answered against what is committed.
 func (l *load) check() {
 	l.t.Helper()
@@ -47,7 +53,7 @@ func (l *load) check() {
 	}
 	counts := map[string]int{}
 	for _, a := range l.taken() {
-		counts[fmt.Sprintf("%s: %d", a.op, a.status)]++
+		counts[a.String()]++
 		if problem := evidence(a, records[a.id]); problem != "" {
 			l.t.Errorf("I2: %s of %s%s answered %d (request %s): %s; its records: %v",
 				a.op, a.name, strings.Join(a.batch, ","), a.status, a.id, problem, records[a.id])
@@ -60,10 +66,7 @@ func (l *load) check() {
 	}
 	slices.Sort(lines)
 	l.t.Logf("answers:\n%s", strings.Join(lines, "\n"))
-	for _, op := range []string{
-		opRead + ": 200", opCondition + ": 304", opMissing + ": 404", opVerify + ": 200", opBatch + ": 200",
-		opCreate + ": 201", opUpdate + ": 200", opRotate + ": 200", opDelete + ": 204",
-	} {
+	for _, op := range successes {
 		if counts[op] == 0 {
 			l.t.Errorf("there was no %s, so nothing was proven of it", op)
 		}

@@ -44,6 +44,8 @@ type answer struct {
 	shown   map[string]int64 // batch: versions by name
 }
 
+func (a answer) String() string { return fmt.Sprintf("%s: %d", a.op, a.status) }
+
 const (
 	hotSecrets = 4
 	automatics = 2
@@ -84,6 +86,13 @@ func startLoad(t *testing.T, v *vaulttest.Vault, clients int) *load {
 		l.crowd.Go(func() { l.client(rand.New(rand.NewPCG(uint64(c), 1))) })
 	}
 	t.Cleanup(l.end)
+	vaulttest.Eventually(t, "everything that clients do has succeeded once", func() bool {
+		seen := map[string]bool{}
+		for _, a := range l.taken() {
+			seen[a.String()] = true
+		}
+		return !slices.ContainsFunc(successes, func(s string) bool { return !seen[s] })
+	})
 	return l
 }
 

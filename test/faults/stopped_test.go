@@ -28,8 +28,6 @@ func TestI4_DatabaseGoneUnderLoad(t *testing.T) {
 	server := pgtest.NewServer(t, map[string]string{"fsync": "on"})
 	v := vaulttest.New(t, vaulttest.Config{Database: server.Database, Options: hasty})
 	l := startLoad(t, v, 12)
-	vaulttest.Eventually(t, "the vault serves", l.serves)
-
 	restart := func() error { return server.Postgres.Restart(context.Background()) }
 	for _, gone := range []struct {
 		how        string
