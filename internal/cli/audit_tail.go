@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sealkeep/sealkeep/internal/audit"
 )
 
 // event is one audit record as the API gives it.
@@ -27,6 +29,7 @@ type event struct {
 	Version   int64     `json:"version"`
 	Outcome   string    `json:"outcome"`
 	RequestID string    `json:"request_id"`
+	Detail    any       `json:"detail"`
 
 	text json.RawMessage // all of it
 }
@@ -39,6 +42,23 @@ type place struct {
 
 func (e *event) place() place { return place{e.StreamID, e.Seq} }
 
+// object is what the record is about: a secret, or the token or role that its detail names.
+func (e *event) object() string {
+	if e.Secret != "" {
+		if e.Version > 0 {
+			return e.Secret + " version " + strconv.FormatInt(e.Version, 10)
+		}
+		return e.Secret
+	}
+	detail, _ := e.Detail.(map[string]any)
+	for _, kind := range []string{"token", "role"} { // a token's record names its role too
+		if name, ok := detail[kind].(string); ok {
+			return kind + " " + name
+		}
+	}
+	return ""
+}
+
 const (
 	// followEvery is how often -f asks.
 	followEvery = time.Second
@@ -50,13 +70,16 @@ func (a *app) auditTailCommand(client *clientFlags) *cobra.Command {
 	var (
 		count  int
 		follow bool
+		all    bool
 		asJSON bool
 	)
 	cmd := &cobra.Command{
 		Use:   "tail",
 		Short: "Show recent audit records, the newest last",
-		Long:  "Show the audit records of the last 24 hours, the newest last. With --json, one record per line.",
-		Args:  noArguments,
+		Long: `Show the audit records of the last 24 hours, the newest last. With --json, one record per line.
+With -f heartbeats are left out, and so is a record that was committed after a younger one was shown: without -f it is
+there. What this command asks for is left out too. --all shows heartbeats and its own requests.`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if count < 1 || count > pageSize {
 				return usage("-n takes a number from 1 to " + strconv.Itoa(pageSize))
@@ -66,7 +89,7 @@ func (a *app) auditTailCommand(client *clientFlags) *cobra.Command {
 				return err
 			}
 			defer c.close()
-			t := &tail{client: c, id: "tail-" + rand.Text(), seen: map[place]time.Time{}}
+			t := &tail{client: c, id: "tail-" + rand.Text(), all: all, quiet: follow && !all, seen: map[place]time.Time{}}
 			show := a.printEvents
 			if asJSON {
 				show = a.printEventLines
@@ -83,6 +106,7 @@ func (a *app) auditTailCommand(client *clientFlags) *cobra.Command {
 	}
 	cmd.Flags().IntVarP(&count, "lines", "n", 20, "show the last `N` records")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with new ones, until interrupted")
+	cmd.Flags().BoolVar(&all, "all", false, "show heartbeats with -f too, and the records of this command's own requests")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
@@ -92,8 +116,11 @@ func (a *app) auditTailCommand(client *clientFlags) *cobra.Command {
 type tail struct {
 	client *client
 	id     string // what the ids of its requests begin with
+	all    bool   // shows those too
+	quiet  bool   // leaves heartbeats out
 	asked  int
 	latest time.Time
+	floor  time.Time // nothing older is given: what was given last, or where the first answer begins
 	seen   map[place]time.Time
 }
 
@@ -130,12 +157,22 @@ func (t *tail) recent(ctx context.Context, count int, since time.Time) ([]event,
 		if e.At.After(t.latest) {
 			t.latest = e.At
 		}
-		if !strings.HasPrefix(e.RequestID, t.id) {
-			events = append(events, e)
+		if t.floor.IsZero() {
+			t.floor = e.At
 		}
+		if t.hides(&e) {
+			continue
+		}
+		t.floor = e.At
+		events = append(events, e)
 	}
 	t.forget()
 	return events, nil
+}
+
+func (t *tail) hides(e *event) bool {
+	return e.At.Before(t.floor) || (t.quiet && e.Action == audit.ActionHeartbeat) ||
+		(!t.all && strings.HasPrefix(e.RequestID, t.id))
 }
 
 // forget drops what can't come again.
@@ -186,19 +223,16 @@ func (a *app) printEventLines(events []event, _ bool) error {
 	return nil
 }
 
-const eventLine = "%-24s  %-13s  %-12s  %-16s  %-15s  %s\n"
+// eventLine has room for the longest action, outcome and IPv4 address; lines are printed as records come in.
+const eventLine = "%-24s  %-21s  %-19s  %-23s  %-15s  %s\n"
 
 func (a *app) printEvents(events []event, first bool) error {
 	if first {
-		fmt.Fprintf(a.Stdout, eventLine, "AT", "ACTION", "OUTCOME", "ACTOR", "FROM", "SECRET")
+		fmt.Fprintf(a.Stdout, eventLine, "AT", "ACTION", "OUTCOME", "ACTOR", "FROM", "OBJECT")
 	}
 	for _, e := range events {
-		what := e.Secret
-		if e.Version > 0 {
-			what += " version " + strconv.FormatInt(e.Version, 10)
-		}
 		if _, err := fmt.Fprintf(a.Stdout, eventLine, e.At.UTC().Format("2006-01-02T15:04:05.000Z"), printable(e.Action),
-			printable(e.Outcome), printable(e.Actor), printable(e.ClientIP), printable(what)); err != nil {
+			printable(e.Outcome), printable(e.Actor), printable(e.ClientIP), printable(e.object())); err != nil {
 			return err
 		}
 	}
