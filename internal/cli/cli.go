@@ -76,6 +76,8 @@ Exit status: 0 success, 1 failure, 2 wrong command line; secret verify and audit
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(flagProblem(cmd, err))
 	})
+	root.Version = versionLine() // which makes --version
+	root.SetVersionTemplate("{{.Version}}\n")
 	completeNoFiles(root)
 	return root
 }

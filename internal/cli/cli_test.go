@@ -38,6 +38,9 @@ func TestVersion(t *testing.T) {
 	t.Parallel()
 	sh := shell{t, nil}
 	sh.run("version").ok().shows("sealkeep " + process.Version)
+	if flag := sh.run("--version").ok(); flag.stdout != sh.run("version").stdout {
+		t.Errorf("--version prints %q", flag.stdout)
+	}
 	r := sh.run("version --json").ok()
 	var got map[string]string
 	if err := json.Unmarshal([]byte(r.stdout), &got); err != nil || got["version"] != process.Version {
@@ -55,6 +58,16 @@ func TestCompletion(t *testing.T) {
 		t.Errorf("completes secret with\n%s", r.stdout)
 	}
 	sh.pipe("", "__complete", "").ok().shows("dev\t").hides(apiChildName)
+}
+
+func TestHelp_NamesActionsDefaultsAndShortForms(t *testing.T) {
+	t.Parallel()
+	sh := shell{t, nil}
+	sh.run("role create --help").ok().shows("read, ", "rotate", "delete")
+	sh.run("secret create --help").ok().shows("default is 0")
+	for _, group := range []string{"secret", "role", "token"} {
+		sh.run(group + " ls --help").ok().shows("list, ls")
+	}
 }
 
 // Help is what people read first.

@@ -43,6 +43,16 @@ type role struct {
 
 const allowHelp = "allow `ACTION,…:PATH`, such as read:payments/* or create,update:jobs/key; can be given again"
 
+func actionList() string {
+	var names []string
+	for _, action := range access.Actions() {
+		if action != "*" {
+			names = append(names, string(action))
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
 // parsePermissions reads what --allow was given.
 func parsePermissions(rules []string) ([]permission, error) {
 	permissions := []permission{}
@@ -107,9 +117,10 @@ func (a *app) roleCreateCommand(client *clientFlags) *cobra.Command {
 		asJSON      bool
 	)
 	cmd := &cobra.Command{
-		Use:     "create NAME",
-		Short:   "Make a role",
-		Long:    "Make a role. An admin role may do anything with secrets and manage roles, tokens and audit; others do what --allow says.",
+		Use:   "create NAME",
+		Short: "Make a role",
+		Long: "Make a role. An admin role may do anything with secrets and manage roles, tokens and audit; others do what --allow says.\n" +
+			"Actions: " + actionList() + " (* is all of them).",
 		Example: "  sealkeep role create payments-deploy --allow 'read,update,rotate:payments/*'",
 		Args:    oneName("role"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -197,9 +208,10 @@ func (a *app) roleShowCommand(client *clientFlags) *cobra.Command {
 func (a *app) roleListCommand(client *clientFlags) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List roles",
-		Args:  noArguments,
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List roles",
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.newClient(*client)
 			if err != nil {

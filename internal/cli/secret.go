@@ -86,7 +86,7 @@ type settingFlags struct {
 func (f *settingFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.description, "description", "", "what the secret is for; shown in lists")
 	cmd.Flags().Var(&f.interval, "rotation-interval", "how often an automatic secret is rotated, "+durationHelp)
-	cmd.Flags().Var(&f.grace, "grace-period", "how long a superseded version stays valid, "+durationHelp)
+	cmd.Flags().Var(&f.grace, "grace-period", "how long a superseded version stays valid, "+durationHelp+" (a new secret's default is 0: not at all)")
 	cmd.Flags().StringArrayVar(&f.metadata, "metadata", nil, "a pair `KEY=VALUE` of custom metadata, not secret; can be given again")
 }
 

@@ -23,8 +23,9 @@ func (a *app) secretListCommand(client *clientFlags) *cobra.Command {
 		asJSON bool
 	)
 	cmd := &cobra.Command{
-		Use:   "list [PREFIX]",
-		Short: "List secrets, without what they hold",
+		Use:     "list [PREFIX]",
+		Aliases: []string{"ls"},
+		Short:   "List secrets, without what they hold",
 		Long: `List the secrets that the token's role can act on, by name, without what they hold; with PREFIX those whose names
 begin with it.`,
 		Args: func(_ *cobra.Command, args []string) error {

@@ -141,9 +141,10 @@ func (a *app) tokenCreateCommand(client *clientFlags) *cobra.Command {
 func (a *app) tokenListCommand(client *clientFlags) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List tokens, never their text",
-		Args:  noArguments,
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List tokens, never their text",
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.newClient(*client)
 			if err != nil {

@@ -9,6 +9,12 @@ import (
 	"github.com/sealkeep/sealkeep/internal/process"
 )
 
+const platform = runtime.GOOS + "/" + runtime.GOARCH
+
+func versionLine() string {
+	return fmt.Sprintf("sealkeep %s (%s, %s)", process.Version, runtime.Version(), platform)
+}
+
 func (a *app) versionCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -16,13 +22,12 @@ func (a *app) versionCommand() *cobra.Command {
 		Short: "Print the version",
 		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			platform := runtime.GOOS + "/" + runtime.GOARCH
 			if asJSON {
 				return marshalJSON(a.Stdout, map[string]string{
 					"version": process.Version, "go": runtime.Version(), "platform": platform,
 				})
 			}
-			_, err := fmt.Fprintf(a.Stdout, "sealkeep %s (%s, %s)\n", process.Version, runtime.Version(), platform)
+			_, err := fmt.Fprintln(a.Stdout, versionLine())
 			return err
 		},
 	}
