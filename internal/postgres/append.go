@@ -143,6 +143,9 @@ func (c *AuditConn) Append(ctx context.Context, a Append) (Appended, Outcome, er
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.db.silence)
 	defer cancel()
 
+	if c.conn.IsClosed() {
+		return Appended{}, RolledBack, errLost
+	}
 	var result Appended
 	var count int64
 	batch := &pgx.Batch{}

@@ -41,6 +41,9 @@ var ErrStreamMoved = errors.New("the audit stream's head is not where this proce
 
 var errCutWait = errors.New("the wait for a synchronous standby was cut short")
 
+// errLost means that the connection was gone before anything was sent on it.
+var errLost = errors.New("the connection to the database was lost")
+
 const cutWaitKey = "sealkeep: a wait for a synchronous standby was cut short"
 
 // noteCutWait remembers on the connection that the server gave up waiting for a synchronous standby. PostgreSQL reports that
@@ -59,16 +62,15 @@ func isUnmarked(_ context.Context, c *pgx.Conn) (bool, error) {
 }
 
 // judge decides the outcome of a commit (or of a statement that commits by itself) from the error that the driver gave
-// after reading up to ReadyForQuery.
+// after reading up to ReadyForQuery, on a session that was open when it was sent. The driver's word that an error is safe to
+// retry is not taken: MultiResultReader.NextResult drops the error of a connection that breaks after the statement was sent,
+// and what comes next is "conn closed", which pgconn.SafeToRetry calls safe.
 func judge(c *pgconn.PgConn, err error) Outcome {
 	if c.CustomData()[cutWaitKey] != nil {
 		return Unknown
 	}
 	if err == nil {
 		return Committed
-	}
-	if pgconn.SafeToRetry(err) {
-		return RolledBack // nothing was sent
 	}
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && !c.IsClosed() {

@@ -42,6 +42,9 @@ func (t *Tx) Commit(ctx context.Context) (Outcome, error) {
 	defer cancel()
 
 	session := t.conn.Conn().PgConn()
+	if session.IsClosed() {
+		return RolledBack, errLost
+	}
 	err := t.tx.Commit(ctx)
 	outcome := judge(session, err)
 	if errors.Is(err, pgx.ErrTxCommitRollback) {
