@@ -50,6 +50,9 @@ func TestSeeds_EachHasItsStatus(t *testing.T) {
 
 func TestGenerate_IsAlwaysTheSameAndHalfMutated(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("draws the corpus twice")
+	}
 	valid, malformed := seeds(t, "valid"), seeds(t, "malformed")
 	first, second := generate(valid, malformed), generate(valid, malformed)
 	kinds, different := map[string]int{}, map[string]bool{}
