@@ -84,6 +84,13 @@ func (p *APIProcess) build(ctx context.Context, cfg *API) error {
 	if err := p.database.CheckSchema(ctx); err != nil {
 		return err
 	}
+	strong, err := p.database.CheckLogin(ctx, "vault_api")
+	if err != nil {
+		return err
+	}
+	if strong {
+		p.log.Warn("the database login passes by row security: use one that is in vault_api and nothing else")
+	}
 	vaultID, initialised, err := vault.LoadIdentity(ctx, p.database)
 	if err != nil {
 		return err

@@ -45,11 +45,20 @@ func (a *app) openWorkshop(ctx context.Context) (*workshop, error) {
 		shut()
 		cfg.Release()
 	}
-	if err := w.database.CheckSchema(ctx); err != nil {
+	if err := w.check(ctx); err != nil {
 		w.close()
 		return nil, offlineProblem(ctx, err)
 	}
 	return w, nil
+}
+
+// check refuses a schema that this binary doesn't know, and a login from which row security would hide what is there.
+func (w *workshop) check(ctx context.Context) error {
+	if err := w.database.CheckSchema(ctx); err != nil {
+		return err
+	}
+	_, err := w.database.CheckLogin(ctx, "vault_operator")
+	return err
 }
 
 // identity gives the vault's id, and refuses one that has none yet.
