@@ -130,6 +130,7 @@ func (t *Trail) openLane(ctx context.Context, kind string, before *predecessor) 
 		return nil, fmt.Errorf("asking the server for its identity: %w", err)
 	}
 	t.clock.observe(server.ReadAt)
+	t.changes.retireOff(server)
 	l, row, err := newLane(t.keys, t.vaultID, t.cfg.Process, kind, server, before)
 	if err != nil {
 		tx.Rollback(ctx)

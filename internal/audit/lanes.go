@@ -3,10 +3,12 @@ package audit
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/sealkeep/sealkeep/internal/postgres"
+	"github.com/sealkeep/sealkeep/internal/postgres/db"
 )
 
 // changeLanes is the pool of lanes for mutations: opened when needed, bounded, reused.
@@ -142,16 +144,29 @@ func (c *changeLanes) retire(l *lane, reason error) {
 
 // retireAll retires every lane that is not in use; those in use will fail their own compare if they are affected.
 func (c *changeLanes) retireAll(reason error) {
+	c.retireFree(reason, func(*lane) bool { return true })
+}
+
+// retireOff retires the lanes that were opened on another server than this one, or on another timeline.
+func (c *changeLanes) retireOff(server db.ServerIdentityRow) {
+	c.retireFree(errServerChanged, func(l *lane) bool { return !l.on(server) })
+}
+
+func (c *changeLanes) retireFree(reason error, affected func(*lane) bool) {
+	var retired []*lane
 	c.mu.Lock()
-	lanes := c.free
-	c.free = nil
-	c.open -= len(lanes)
-	for _, l := range lanes {
-		c.before = append(c.before, predecessor{id: l.id, head: l.head})
-	}
+	c.free = slices.DeleteFunc(c.free, func(f freeLane) bool {
+		if !affected(f.lane) {
+			return false
+		}
+		retired = append(retired, f.lane)
+		c.before = append(c.before, predecessor{id: f.id, head: f.head})
+		return true
+	})
+	c.open -= len(retired)
 	c.mu.Unlock()
-	for _, l := range lanes {
-		c.trail.resolver.resolve(l.lane, reason)
+	for _, l := range retired {
+		c.trail.resolver.resolve(l, reason)
 	}
 }
 

@@ -55,8 +55,8 @@ func (a *appender) prepare(ctx context.Context) error {
 		a.trail.clock.observe(server.ReadAt)
 		if a.lane != nil && !a.lane.on(server) {
 			a.abandonLane(errServerChanged)
-			a.trail.changes.retireAll(errServerChanged)
 		}
+		a.trail.changes.retireOff(server)
 	}
 	if a.lane != nil && a.lane.ahead(a.trail.clock) {
 		a.abandonLane(errClockSetBack)
