@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"net"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -16,7 +15,6 @@ import (
 func Fault(err error) error {
 	var known *fault.Error
 	var refused *pgconn.PgError
-	var network net.Error
 	switch {
 	case err == nil || errors.As(err, &known):
 		return err
@@ -29,18 +27,11 @@ func Fault(err error) error {
 		return fault.Wrap(fault.Unavailable, err, "")
 	case errors.As(err, &refused):
 		return fault.Wrap(kindOfState(refused.Code), err, "")
-	case errors.As(err, &network), isConnectError(err), pgconn.SafeToRetry(err):
-		return fault.Wrap(fault.Unavailable, err, "")
 	default:
-		// What the driver couldn't classify is most often a connection that ended under it; a bug would be loud in the log
-		// either way. Both fail closed.
+		// The network, and connecting. What the driver couldn't classify is most often a connection that ended under it; a bug
+		// would be loud in the log either way. Both fail closed.
 		return fault.Wrap(fault.Unavailable, err, "")
 	}
-}
-
-func isConnectError(err error) bool {
-	var connect *pgconn.ConnectError
-	return errors.As(err, &connect)
 }
 
 // kindOfState maps an SQLSTATE (PostgreSQL documentation, appendix A) to a kind.
