@@ -9,8 +9,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-
-	"github.com/sealkeep/sealkeep/internal/postgres/db"
 )
 
 // Record is one row of vault.audit_log, as it was chained. Times are in microseconds.
@@ -35,17 +33,37 @@ type Append struct {
 	OldSeq   int64
 	OldMAC   []byte
 	Records  []Record // at least one; the last one's MAC becomes the head
+	// Held are the rows that the answers behind the records were made from: the round trip also tells which of them are no
+	// longer what they were. Only an AuditConn looks at them.
+	Held []Held
+}
+
+// Held is one version of a secret as it was read: both tuples are known by their xmin, which changes with every write by
+// anyone (PostgreSQL documentation, 5.5 System Columns). An xmin comes back after four billion transactions: who holds a
+// row for days must read it again.
+type Held struct {
+	SecretID    uuid.UUID
+	SecretXmin  uint32
+	Version     int64
+	VersionXmin uint32
+	// Valid is how many valid versions the secret must have, for an answer that speaks of all of them; 0 doesn't ask.
+	Valid int32
 }
 
 // Appended is what the round trip that appended saw.
 type Appended struct {
 	DatabaseTime time.Time // the clock when the statement ran
 	Epoch        int64     // of the grants
+	// Stale are the indexes into Held, ascending, of what is not as it was, or has expired. It is valid until the next append
+	// on the same connection.
+	Stale []int
 }
 
-// The compare, the insert and the epoch are one statement: when the compare finds another head, the insert has nothing to
-// join with and nothing is written. unnest keeps the records' order, WITH ORDINALITY numbers them.
-const appendSQL = `
+// The compare, the insert, the validation and the epoch are one statement, of one snapshot: when the compare finds another
+// head, the insert has nothing to join with and nothing is written. unnest keeps the records' order, WITH ORDINALITY
+// numbers them.
+const (
+	appendHead = `
 WITH head AS (
     UPDATE vault.audit_streams
     SET head_seq = $2 + cardinality($5::timestamptz[]), head_mac = $4, head_at = $16
@@ -63,36 +81,22 @@ WITH head AS (
 )
 SELECT (SELECT count(*) FROM added), clock_timestamp(), (SELECT epoch FROM vault.authz_state)`
 
-func (a Append) arguments() []any {
-	n := len(a.Records)
-	var (
-		at       = make([]time.Time, n)
-		actor    = make([]string, n)
-		clientIP = make([]*netip.Addr, n)
-		action   = make([]string, n)
-		name     = make([]*string, n)
-		version  = make([]*int64, n)
-		outcome  = make([]string, n)
-		request  = make([]string, n)
-		trace    = make([]*string, n)
-		detail   = make([][]byte, n)
-		mac      = make([][]byte, n)
-	)
-	for i, r := range a.Records {
-		at[i], actor[i], clientIP[i], action[i], name[i], version[i] = r.At, r.Actor, r.ClientIP, r.Action, r.SecretName, r.Version
-		outcome[i], request[i], trace[i], detail[i], mac[i] = r.Outcome, r.RequestID, r.TraceID, r.Detail, r.MAC
-	}
-	return []any{
-		a.StreamID, a.OldSeq, a.OldMAC, mac[n-1],
-		at, actor, clientIP, action, name, version, outcome, request, trace, detail, mac, at[n-1], a.KeyID,
-	}
-}
+	appendSQL = appendHead
 
-func (a Append) queue(batch *pgx.Batch, result *Appended, count *int64) {
-	batch.Queue(appendSQL, a.arguments()...).QueryRow(func(row pgx.Row) error {
-		return row.Scan(count, &result.DatabaseTime, &result.Epoch)
-	})
-}
+	// Which of the held rows are gone, changed or expired. A scalar subquery is looked up row by row, through the primary
+	// keys, however large the tables are.
+	appendValidatingSQL = appendHead + `, (
+    SELECT array_agg(h.n)
+    FROM unnest($18::uuid[], $19::xid[], $20::bigint[], $21::xid[], $22::integer[])
+        WITH ORDINALITY AS h (secret_id, secret_xmin, version, version_xmin, valid, n)
+    WHERE (SELECT s.xmin = h.secret_xmin AND v.xmin = h.version_xmin
+                  AND (v.expires_at IS NULL OR v.expires_at > clock_timestamp())
+                  AND (h.valid = 0 OR h.valid = (
+                      SELECT count(*) FROM vault.secret_versions o WHERE o.secret_id = s.id
+                      AND (o.state = 'current' OR (o.state = 'superseded' AND o.expires_at > clock_timestamp()))))
+           FROM vault.secrets s JOIN vault.secret_versions v ON v.secret_id = s.id AND v.version = h.version
+           WHERE s.id = h.secret_id) IS NOT TRUE)`
+)
 
 func (a Append) check(count int64) error {
 	switch count {
@@ -105,40 +109,66 @@ func (a Append) check(count int64) error {
 	}
 }
 
+// send makes one round trip and reads up to ReadyForQuery. Whatever its error, what the statement did is for the caller to
+// judge; prepared tells whether it was sent at all.
+func (a Append) send(ctx context.Context, conn *pgx.Conn, w *wire) (result Appended, count int64, prepared bool, err error) {
+	name, sql := "sealkeep_append", appendSQL
+	if len(a.Held) > 0 {
+		name, sql = "sealkeep_append_validating", appendValidatingSQL
+	}
+	// The driver remembers what it has prepared on a connection.
+	statement, err := conn.Prepare(ctx, name, sql)
+	if err != nil {
+		return Appended{}, 0, false, fmt.Errorf("preparing an append: %w", err)
+	}
+	w.append(&a)
+	reader := conn.PgConn().ExecStatement(ctx, statement, w.params(), w.binary[:1], w.binary[:1])
+	var readErr error
+	if reader.NextRow() {
+		count, readErr = w.result(reader.Values(), &result)
+	}
+	if _, err := reader.Close(); err != nil {
+		return Appended{}, 0, true, err
+	}
+	return result, count, true, readErr
+}
+
 // Append appends inside this transaction: the records take effect with it, or not at all. After an error the transaction
-// must be rolled back.
+// must be rolled back. ErrGrantsMoved means that the transaction was allowed under grants that are no longer the current ones.
 func (t *Tx) Append(ctx context.Context, a Append) (Appended, error) {
-	var result Appended
-	var count int64
-	batch := &pgx.Batch{}
-	a.queue(batch, &result, &count)
-	if err := t.tx.SendBatch(ctx, batch).Close(); err != nil {
+	a.Held = nil
+	result, count, _, err := a.send(ctx, t.conn.Conn(), &wire{})
+	if err == nil {
+		err = a.check(count)
+	}
+	if err == nil && t.epoch != 0 && result.Epoch != t.epoch {
+		err = ErrGrantsMoved
+	}
+	if err != nil {
 		return Appended{}, fmt.Errorf("appending to the audit trail: %w", err)
 	}
-	return result, a.check(count)
+	return result, nil
 }
 
 // AuditConn is a connection of its own for the shared audit rounds, so that they never wait for the pool. It belongs to one
 // goroutine.
 type AuditConn struct {
-	db   *DB
-	conn *pgx.Conn
+	*dedicated
+	wire wire
 }
 
 // AuditConn connects. The caller must Close it.
 func (d *DB) AuditConn(ctx context.Context) (*AuditConn, error) {
-	session := d.conn.Copy()
-	withoutCancelRequests(session)
-	conn, err := pgx.ConnectConfig(ctx, session)
+	c, err := d.dedicate(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("no connection to the database: %w", err)
+		return nil, err
 	}
-	return &AuditConn{db: d, conn: conn}, nil
+	return &AuditConn{dedicated: c}, nil
 }
 
 // Append is one round trip and one transaction. The outcome is Committed only after ReadyForQuery came without an error:
-// with a pipelined statement the server sends CommandComplete before it commits, so an inner completion proves nothing.
-// An Unknown outcome closes the connection.
+// the server sends CommandComplete before it commits, so an inner completion proves nothing. An Unknown outcome closes the
+// connection. a is not kept.
 func (c *AuditConn) Append(ctx context.Context, a Append) (Appended, Outcome, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.db.silence)
 	defer cancel()
@@ -146,11 +176,10 @@ func (c *AuditConn) Append(ctx context.Context, a Append) (Appended, Outcome, er
 	if c.conn.IsClosed() {
 		return Appended{}, RolledBack, errLost
 	}
-	var result Appended
-	var count int64
-	batch := &pgx.Batch{}
-	a.queue(batch, &result, &count)
-	err := c.conn.SendBatch(ctx, batch).Close()
+	result, count, sent, err := a.send(ctx, c.conn, &c.wire)
+	if !sent {
+		return Appended{}, RolledBack, err
+	}
 	switch outcome := judge(c.conn.PgConn(), err); outcome {
 	case Committed:
 		if err := a.check(count); err != nil {
@@ -170,21 +199,4 @@ func (c *AuditConn) Append(ctx context.Context, a Append) (Appended, Outcome, er
 		}
 		return Appended{}, Unknown, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 	}
-}
-
-// Alive makes one empty round trip. After a false nothing is in doubt: no append was under way.
-func (c *AuditConn) Alive(ctx context.Context) bool {
-	return !c.conn.IsClosed() && c.conn.PgConn().Ping(ctx) == nil
-}
-
-// ServerIdentity asks which server, on which timeline, this connection reached, and what time it is there.
-func (c *AuditConn) ServerIdentity(ctx context.Context) (db.ServerIdentityRow, error) {
-	return db.New(c.conn).ServerIdentity(ctx)
-}
-
-// Close ends the connection.
-func (c *AuditConn) Close(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	_ = c.conn.Close(ctx)
 }

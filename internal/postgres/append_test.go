@@ -112,7 +112,7 @@ func TestI10_AppendToAMovedHeadWritesNothing(t *testing.T) {
 		"a stream that is closed": closed.next(1), "a stream that is unknown": unknown,
 	} {
 		result, outcome, err := conn.Append(t.Context(), a)
-		if outcome != postgres.RolledBack || !errors.Is(err, postgres.ErrStreamMoved) || result != (postgres.Appended{}) {
+		if outcome != postgres.RolledBack || !errors.Is(err, postgres.ErrStreamMoved) || !reflect.DeepEqual(result, postgres.Appended{}) {
 			t.Errorf("%s: outcome %s, %v", name, outcome, err)
 		}
 		tx := begin(t, database)

@@ -97,7 +97,8 @@ func configureSession(c *pgx.ConnConfig, cfg Config) {
 		"default_transaction_isolation":       "read committed",
 		"lock_timeout":                        "2s",
 		"idle_in_transaction_session_timeout": "15s",
-		"statement_timeout":                   "0", // deadlines are the callers' own
+		"statement_timeout":                   "0",   // deadlines are the callers' own
+		"jit":                                 "off", // no statement of ours runs long enough to be worth compiling
 		// A cut wait is told by a warning alone: a session that gets none would take it for a commit.
 		"client_min_messages": "notice",
 	}

@@ -20,7 +20,7 @@ func Fault(err error) error {
 		return err
 	case errors.Is(err, pgx.ErrNoRows):
 		return fault.Wrap(fault.NotFound, err, "")
-	case errors.Is(err, ErrOutcomeUnknown), errors.Is(err, ErrStreamMoved),
+	case errors.Is(err, ErrOutcomeUnknown), errors.Is(err, ErrStreamMoved), errors.Is(err, ErrGrantsMoved),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fault.Wrap(fault.Unavailable, err, "")
 	case errors.As(err, &refused) && isMissingPartition(refused):

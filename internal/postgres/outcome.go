@@ -39,6 +39,9 @@ var ErrOutcomeUnknown = errors.New("the outcome of the commit is unknown")
 // written.
 var ErrStreamMoved = errors.New("the audit stream's head is not where this process left it")
 
+// ErrGrantsMoved means that the grants changed after a transaction was allowed by them. It was not committed.
+var ErrGrantsMoved = errors.New("the grants have changed since this was allowed")
+
 var errCutWait = errors.New("the wait for a synchronous standby was cut short")
 
 // errLost means that the connection was gone before anything was sent on it.

@@ -244,7 +244,7 @@ func TestI2_RefusalAtTheCommitIsARollback(t *testing.T) {
 
 	conn, s := auditConn(t, database), openStream(t, d)
 	result, outcome, err := conn.Append(t.Context(), s.next(2))
-	if outcome != postgres.RolledBack || err == nil || result != (postgres.Appended{}) {
+	if outcome != postgres.RolledBack || err == nil || !reflect.DeepEqual(result, postgres.Appended{}) {
 		t.Errorf("outcome %s: %+v, %v", outcome, result, err)
 	}
 	if got, want := stateOf(t, d, s), (state{0, mac(0), []int64{}}); !reflect.DeepEqual(got, want) {

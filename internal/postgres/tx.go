@@ -15,9 +15,30 @@ import (
 type Tx struct {
 	*db.Queries
 
-	db   *DB
-	conn *pgxpool.Conn
-	tx   pgx.Tx
+	db    *DB
+	conn  *pgxpool.Conn
+	tx    pgx.Tx
+	epoch int64 // of the grants that allowed what is done here; 0 for none
+}
+
+// UnderEpoch says that what this transaction does was allowed by the grants of that epoch: Append then refuses any other.
+// 0 takes it back.
+func (t *Tx) UnderEpoch(epoch int64) { t.epoch = epoch }
+
+// BumpEpoch raises the grants' epoch, and waits for whoever else is about to. ErrGrantsMoved means that somebody was
+// first, after this transaction was allowed.
+func (t *Tx) BumpEpoch(ctx context.Context) error {
+	bumped, err := t.Queries.BumpEpoch(ctx)
+	if err != nil {
+		return err
+	}
+	if t.epoch != 0 {
+		if bumped != t.epoch+1 {
+			return ErrGrantsMoved
+		}
+		t.epoch = bumped
+	}
+	return nil
 }
 
 // Begin starts a transaction. ctx bounds waiting for a connection and the BEGIN, not the transaction.

@@ -48,7 +48,7 @@ func (v *Vault) CreateRole(ctx context.Context, c Caller, r RoleRequest) (*Role,
 		a.note("permissions", permissionTexts(permissions))
 		created := &Role{Name: name, Description: r.Description, IsAdmin: r.IsAdmin, Permissions: permissions}
 		err = a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
-			if _, err := tx.BumpEpoch(ctx); err != nil {
+			if err := tx.BumpEpoch(ctx); err != nil {
 				return err
 			}
 			var err error
@@ -186,7 +186,7 @@ func (v *Vault) DeleteRole(ctx context.Context, c Caller, name string) error {
 
 // lockRole raises the grants' epoch, which serialises all changes of grants, and locks the role.
 func lockRole(ctx context.Context, tx *postgres.Tx, name string) (db.LockRoleRow, error) {
-	if _, err := tx.BumpEpoch(ctx); err != nil {
+	if err := tx.BumpEpoch(ctx); err != nil {
 		return db.LockRoleRow{}, err
 	}
 	row, err := tx.LockRole(ctx, name)

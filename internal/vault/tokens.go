@@ -106,7 +106,7 @@ func (v *Vault) RevokeToken(ctx context.Context, c Caller, name string) error {
 	op := operation{action: ActionTokenRevoke, rule: needsAdmin, detail: map[string]any{"token": parsed}}
 	_, err = pass(ctx, v, c, op, func(ctx context.Context, a *attempt) (struct{}, error) {
 		return struct{}{}, a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
-			if _, err := tx.BumpEpoch(ctx); err != nil {
+			if err := tx.BumpEpoch(ctx); err != nil {
 				return err
 			}
 			row, err := tx.LockToken(ctx, parsed)
