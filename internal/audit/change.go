@@ -112,6 +112,7 @@ func (t *Trail) appendIn(ctx context.Context, tx *postgres.Tx, l *lane, fn func(
 		return head{}, 0, unavailable(err)
 	}
 	t.clock.observe(result.DatabaseTime)
+	t.epoch.Store(result.Epoch)
 	return next, len(records), nil
 }
 

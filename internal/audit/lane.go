@@ -30,6 +30,8 @@ type lane struct {
 	keyID uuid.UUID
 	key   *integrity.StreamKey
 	head  head
+	// chain makes what is appended next.
+	chain chainer
 	// The server that the stream was opened on. After a failover it is a stream of the past.
 	systemID string
 	timeline int64
@@ -86,16 +88,29 @@ func (l *lane) on(server db.ServerIdentityRow) bool {
 
 func (l *lane) ahead(clock *databaseClock) bool { return l.head.at.Sub(clock.read()) > maxAhead }
 
-// append chains records behind the lane's head. The lane itself doesn't move: that is for whoever learns the outcome.
+// append chains records behind the lane's head. The lane itself doesn't move: that is for whoever learns the outcome. What
+// it gives is valid until the next append.
 func (l *lane) append(clock *databaseClock, records []Record) (postgres.Append, head) {
 	return l.appendAt(clock.read(), records)
 }
 
 func (l *lane) appendAt(at time.Time, records []Record) (postgres.Append, head) {
-	rows, next := chain(l.key, canon.LabelAuditRecord, l.id, l.keyID, l.head, at, records)
+	l.begin(at)
+	for i := range records {
+		l.chain.add(&records[i])
+	}
+	return l.request()
+}
+
+// begin, chain.add for every record, and request are append in steps.
+func (l *lane) begin(at time.Time) {
+	l.chain.begin(l.key, canon.LabelAuditRecord, l.id, l.keyID, l.head, at)
+}
+
+func (l *lane) request() (postgres.Append, head) {
 	return postgres.Append{
-		StreamID: l.id, KeyID: l.keyID, OldSeq: l.head.seq, OldMAC: append([]byte(nil), l.head.mac[:]...), Records: rows,
-	}, next
+		StreamID: l.id, KeyID: l.keyID, OldSeq: l.head.seq, OldMAC: l.head.mac[:], Records: l.chain.rows,
+	}, l.chain.head
 }
 
 func (l *lane) release() { l.key.Release() }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/sealkeep/sealkeep/internal/canon"
 	"github.com/sealkeep/sealkeep/internal/fault"
-	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 )
 
@@ -33,29 +32,6 @@ type Record struct {
 
 const maxDetailBytes = 64 << 10
 
-// row bounds and escapes r and gives it its time.
-func (r Record) row(at time.Time) postgres.Record {
-	row := postgres.Record{
-		At:         at,
-		Actor:      printable(r.Actor, 256),
-		Action:     printable(r.Action, 64),
-		SecretName: optional(printable(r.SecretName, 1024)),
-		Outcome:    printable(r.Outcome, 64),
-		RequestID:  printable(r.RequestID, 128),
-		TraceID:    optional(printable(r.TraceID, 64)),
-		Detail:     r.Detail,
-	}
-	if r.ClientIP.IsValid() {
-		address := r.ClientIP.Unmap().WithZone("")
-		row.ClientIP = &address
-	}
-	if r.Version != 0 {
-		version := r.Version
-		row.Version = &version
-	}
-	return row
-}
-
 // checkDetails refuses what wouldn't fit: evidence is never cut down to what has room. The error is of kind Internal; who
 // fills a detail bounds what goes into it.
 func checkDetails(records []Record) error {
@@ -65,13 +41,6 @@ func checkDetails(records []Record) error {
 		}
 	}
 	return nil
-}
-
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }
 
 // printable escapes what is not printable UTF-8 as \xNN, doubles backslashes so that the escape can't be imitated, and cuts
@@ -163,27 +132,4 @@ func recordMessage(dst []byte, label string, streamID uuid.UUID, seq int64, prev
 	dst = canon.NullableText(dst, r.TraceID)
 	dst = canon.NullableBytes(dst, r.Detail)
 	return canon.UUID(dst, keyID)
-}
-
-// head is where a stream stands: the last record's number and mac, or zero and the opening's mac.
-type head struct {
-	seq int64
-	mac [32]byte
-	at  time.Time // of that record; never goes back within a stream
-}
-
-// chain gives rows their times and macs, starting behind h, and returns the head behind them. at is not before h.at.
-func chain(key *integrity.StreamKey, label string, streamID, keyID uuid.UUID, h head, at time.Time, records []Record) ([]postgres.Record, head) {
-	if at.Before(h.at) {
-		at = h.at
-	}
-	rows := make([]postgres.Record, len(records))
-	buffer := make([]byte, 0, 512)
-	for i, r := range records {
-		rows[i] = r.row(at)
-		buffer = recordMessage(buffer[:0], label, streamID, h.seq+1, h.mac[:], keyID, &rows[i])
-		h = head{seq: h.seq + 1, mac: key.MAC(buffer), at: at}
-		rows[i].MAC = append([]byte(nil), h.mac[:]...)
-	}
-	return rows, h
 }

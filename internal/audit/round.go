@@ -52,6 +52,7 @@ func (a *appender) prepare(ctx context.Context) error {
 			return err
 		}
 		a.conn = conn
+		a.connection.Add(1)
 		a.trail.clock.observe(server.ReadAt)
 		if a.lane != nil && !a.lane.on(server) {
 			a.abandonLane(errServerChanged)
@@ -100,23 +101,19 @@ func (a *appender) dropConn(ctx context.Context) {
 // it is halved until the offender is alone, so that nobody else's read fails with it.
 func (a *appender) round(ctx context.Context, entries []*entry) {
 	for attempt := 0; ; attempt++ {
-		records := make([]Record, 0, len(entries))
-		for _, e := range entries {
-			records = append(records, e.records...)
-		}
-		request, next := a.lane.append(a.trail.clock, records)
+		request, next := a.request(entries)
 		began := a.trail.cfg.Clock()
-		// Who joined a round that doesn't end in time would only wait in vain. The next turn of the loop makes ready again.
-		stalled := time.AfterFunc(a.trail.cfg.Timeout, func() { a.ready.Store(false) })
+		a.stall.Reset(a.trail.cfg.Timeout)
 		result, outcome, err := a.conn.Append(ctx, request)
-		stalled.Stop()
-		a.trail.metrics.round(a.kind, outcome, len(records), a.trail.cfg.Clock().Sub(began))
+		a.stall.Stop()
+		a.trail.metrics.round(a.kind, outcome, len(request.Records), a.trail.cfg.Clock().Sub(began))
 
 		switch {
 		case outcome == postgres.Committed:
 			a.trail.clock.observe(result.DatabaseTime)
+			a.trail.epoch.Store(result.Epoch)
 			a.lane.head = next
-			answer(entries, nil)
+			a.settle(entries, &result)
 			return
 
 		case outcome == postgres.Unknown:
@@ -157,6 +154,31 @@ func (a *appender) round(ctx context.Context, entries []*entry) {
 			a.dropConn(ctx)
 			return
 		}
+	}
+}
+
+// request makes one append of the entries' records, and of the rows that their answers rest on.
+func (a *appender) request(entries []*entry) (postgres.Append, head) {
+	a.held = a.held[:0]
+	a.lane.begin(a.trail.clock.read())
+	for _, e := range entries {
+		for i := range e.records {
+			a.lane.chain.add(&e.records[i])
+		}
+		a.held = append(a.held, e.basis.Held...)
+	}
+	request, next := a.lane.request()
+	request.Held = a.held
+	return request, next
+}
+
+// settle answers entries whose records are committed: with nil only those whose basis held.
+func (a *appender) settle(entries []*entry, result *postgres.Appended) {
+	connection, first := a.connection.Load(), 0
+	for _, e := range entries {
+		held := len(e.basis.Held) // once it is answered the entry is another's
+		e.done <- e.basis.judge(result, connection, first)
+		first += held
 	}
 }
 

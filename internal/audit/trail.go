@@ -59,6 +59,7 @@ type Trail struct {
 	changes  *changeLanes
 	resolver *resolver
 	activity atomic.Int64 // requests recorded so far; heartbeats follow it
+	epoch    atomic.Int64 // of the grants, as the last round trip told it; 0 before the first
 
 	mu      sync.Mutex
 	started bool
@@ -174,6 +175,22 @@ func (t *Trail) Append(ctx context.Context, records ...Record) error {
 	t.activity.Add(1)
 	return t.reads.append(ctx, t.cfg.Timeout, records)
 }
+
+// Disclose is Append for records of an answer that rests on something which may have changed since it was read. The round
+// that commits the records validates basis: ErrStale, and postgres.ErrGrantsMoved where the grants changed, mean that the
+// records are committed and the answer must not leave. An answer is to leave within Config.Timeout of the call; what took
+// longer comes back as an error.
+func (t *Trail) Disclose(ctx context.Context, basis Basis, records []Record) error {
+	t.activity.Add(1)
+	return t.reads.appendOn(ctx, t.cfg.Timeout, basis, records)
+}
+
+// Connection counts the connections that rounds have run on: it changes whenever one was lost, and what was kept from
+// before is then to be dropped.
+func (t *Trail) Connection() int64 { return t.reads.connection.Load() }
+
+// Epoch is that of the grants as the last round trip told it; 0 before the first.
+func (t *Trail) Epoch() int64 { return t.epoch.Load() }
 
 // DatabaseTime is the primary's time as the last round trip told it, plus what has passed here since. What must hold when an
 // answer leaves is judged by it after Append.
