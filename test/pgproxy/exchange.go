@@ -38,12 +38,13 @@ type session struct {
 	filling    *exchange         // gets the client's next messages
 	waiting    []*exchange       // for answers, in order
 	tx         Transaction
+	ran        map[string]bool // kinds of all statements ever sent
 }
 
 func newSession(classify Classifier) *session {
 	return &session{
 		classify: classify, statements: map[string]string{}, waiting: []*exchange{{kind: Startup}},
-		tx: Transaction{Seen: map[string]bool{}},
+		tx: Transaction{Seen: map[string]bool{}}, ran: map[string]bool{},
 	}
 }
 
@@ -85,6 +86,14 @@ func (s *session) name(e *exchange, sql string) {
 		e.kind = kind
 	}
 	s.tx.Seen[e.kind] = true
+	s.ran[e.kind] = true
+}
+
+// hasRun tells whether a statement of that kind was ever sent.
+func (s *session) hasRun(kind string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ran[kind]
 }
 
 // answered takes note of a server's message and says which exchange it belongs to; nil for one that was not asked for.

@@ -70,6 +70,16 @@ func (l *link) cut() {
 	})
 }
 
+// over tells whether the link was cut, or ended by itself.
+func (l *link) over() bool {
+	select {
+	case <-l.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 var errCut = errors.New("cut")
 
 func (l *link) pump(side Side, src *bufio.Reader, dst net.Conn, belongs func(message) *exchange) {

@@ -111,6 +111,21 @@ func (p *Proxy) CutAll() {
 	}
 }
 
+// CutThose ends every connection on which a statement of that kind was ever sent, and says how many that were. A connection
+// that a client keeps for one purpose is told by what it is used for; so is one that is idle now.
+func (p *Proxy) CutThose(kind string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for l := range p.links {
+		if l.session.hasRun(kind) && !l.over() {
+			l.cut()
+			n++
+		}
+	}
+	return n
+}
+
 // Refuse makes the proxy end every new connection at once, or accept again.
 func (p *Proxy) Refuse(refuse bool) {
 	p.mu.Lock()

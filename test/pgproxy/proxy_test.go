@@ -225,6 +225,46 @@ func TestFault_HoldsUntilReleased(t *testing.T) {
 	}
 }
 
+// TestProxy_CutsThoseThatRanAKind also fixes that a statement which was prepared once is known again by its name alone.
+func TestProxy_CutsThoseThatRanAKind(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	if n := b.proxy.CutThose(insert); n != 0 {
+		t.Fatalf("%d of no connections were cut", n)
+	}
+	writer, reader := b.connect(t), b.connect(t)
+	prepared := b.connect(t)
+	if _, err := prepared.Prepare(t.Context(), "once", "INSERT INTO t VALUES ($1)"); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2 {
+		if _, err := insertOne(t.Context(), writer, n); err != nil {
+			t.Fatal(err)
+		}
+		if err := reader.Ping(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := b.proxy.CutThose(insert); n != 1 {
+		t.Errorf("%d connections were cut, not the one that has inserted", n)
+	}
+	if err := writer.Ping(t.Context()); err == nil {
+		t.Error("the connection that has inserted stands")
+	}
+	if _, err := prepared.Exec(t.Context(), "once", 7); err != nil {
+		t.Errorf("a connection that had only prepared an insert was cut: %v", err)
+	}
+	if n := b.proxy.CutThose(insert); n != 1 {
+		t.Errorf("%d connections were cut, not the one that inserts by a prepared statement's name", n)
+	}
+	if err := prepared.Ping(t.Context()); err == nil {
+		t.Error("the connection that has inserted by a prepared statement's name stands")
+	}
+	if err := reader.Ping(t.Context()); err != nil {
+		t.Errorf("a connection that never inserted was cut: %v", err)
+	}
+}
+
 func TestProxy_FreezesRefusesAndCuts(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
