@@ -77,7 +77,7 @@ func TestI2I3_EveryBoundaryOfACommit(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes about half a minute")
 	}
-	proxy := pgproxy.New(t, classify)
+	proxy := pgproxy.New(t, vaulttest.Classify)
 	v := vaulttest.New(t, vaulttest.Config{Proxy: proxy, Options: hasty})
 	l := startLoad(t, v, 12)
 	for _, b := range boundaries() {
@@ -136,7 +136,7 @@ func TestI2I3_SilentConnectionIsGivenUp(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits until the vault gives a silent connection up")
 	}
-	proxy := pgproxy.New(t, classify)
+	proxy := pgproxy.New(t, vaulttest.Classify)
 	v := vaulttest.New(t, vaulttest.Config{Proxy: proxy, Options: hasty})
 	l := startLoad(t, v, 6)
 	for _, kind := range []string{kindRound, kindCommit} {

@@ -52,7 +52,22 @@ func New(t testing.TB, c Config) *Vault {
 		v.DB = pgtest.New(t)
 	}
 	token := v.initialise(t)
+	v.serve(t, token, c)
+	return v
+}
 
+// Another returns one more process of the same vault: on the same database, under the same key, with the same tokens. Of c the
+// proxy and the options count.
+func (v *Vault) Another(t testing.TB, c Config) *Vault {
+	t.Helper()
+	other := &Vault{DB: v.DB, MasterKey: v.MasterKey}
+	other.serve(t, v.AdminToken, c)
+	return other
+}
+
+// serve starts the process.
+func (v *Vault) serve(t testing.TB, token string, c Config) {
+	t.Helper()
 	through := func(string) string { return v.DB.URL("sealkeep_api") }
 	if c.Proxy != nil {
 		through = func(string) string {
@@ -68,7 +83,6 @@ func New(t testing.TB, c Config) *Vault {
 	}, c.Options...)
 	v.Vault = sealkeeptest.New(t, options...)
 	v.AdminToken = token
-	return v
 }
 
 // initialise makes the vault and returns its first token.
