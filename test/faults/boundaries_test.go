@@ -57,7 +57,7 @@ func boundaries() []boundary {
 		add(kind, server, pgproxy.BindComplete, before, within)
 		add(kind, server, pgproxy.DataRow, before, within)
 		add(kind, server, complete, before, within)
-		add(kind, server, ready, before, within, swallow, stall, delay)
+		add(kind, server, ready, before, within, after, swallow, stall, delay) // after is between two rounds
 	}
 	add(kindCommit, client, pgproxy.Query, before, within, after, stall, delay)
 	add(kindCommit, server, complete, before, within, after, stall)
@@ -66,9 +66,11 @@ func boundaries() []boundary {
 	add(kindChange, server, ready, before, within, stall)
 	add(kindBegin, client, pgproxy.Query, before, after)
 	add(kindBegin, server, ready, before)
+	add(kindLookup, client, pgproxy.Bind, before, within)
 	add(kindLookup, client, synced, before, after)
 	add(kindLookup, server, pgproxy.DataRow, before, within, after)
-	add(kindLookup, server, ready, before)
+	add(kindLookup, server, complete, before, within)
+	add(kindLookup, server, ready, before, within, after, delay)
 	return all
 }
 
