@@ -34,6 +34,7 @@ type API struct {
 	TrustProxy, AllowIPv6      bool
 	ReadAuth                   string        // "ip" or "ip+token"
 	AuditTimeout               time.Duration // how long a request waits for its evidence
+	RowsBytes                  uint64        // bounds the sealed rows that are kept in memory; 0 keeps none
 	Drain                      time.Duration // how long a process that was told to stop may take
 	LogLevel                   slog.Level
 	// Unrecognised names the VAULT_* variables that are set and that no program of this release knows, sorted: most
@@ -84,6 +85,7 @@ func LoadAPI(environ map[string]string, checks ...Check[API]) (*API, error) {
 		AllowIPv6       flag     `env:"VAULT_ALLOW_IPV6"`
 		ReadAuth        readAuth `env:"VAULT_READ_AUTH"`
 		AuditTimeoutMS  int64    `env:"VAULT_AUDIT_TIMEOUT_MS"`
+		SealedCacheMiB  int64    `env:"VAULT_SEALED_CACHE_MIB"`
 		DrainSecs       int64    `env:"VAULT_DRAIN_SECS"`
 		LogLevel        level    `env:"VAULT_LOG_LEVEL"`
 	}
@@ -96,6 +98,7 @@ func LoadAPI(environ map[string]string, checks ...Check[API]) (*API, error) {
 		TrustProxy: bool(v.TrustProxy), AllowIPv6: bool(v.AllowIPv6),
 		ReadAuth:     string(v.ReadAuth),
 		AuditTimeout: time.Duration(v.AuditTimeoutMS) * time.Millisecond,
+		RowsBytes:    uint64(v.SealedCacheMiB) << 20, //nolint:gosec // at most 4096
 		Drain:        time.Duration(v.DrainSecs) * time.Second,
 		LogLevel:     slog.Level(v.LogLevel), Unrecognised: s.unrecognised(),
 	}
@@ -162,6 +165,7 @@ func (c *API) LogValue() slog.Value {
 		slog.Bool("allow_ipv6", c.AllowIPv6),
 		slog.String("read_auth", c.ReadAuth),
 		slog.String("audit_timeout", c.AuditTimeout.String()),
+		slog.Uint64("sealed_cache_bytes", c.RowsBytes),
 		slog.String("drain", c.Drain.String()),
 		slog.String("log_level", c.LogLevel.String()),
 	)

@@ -110,6 +110,11 @@ var variables = []Variable{
 			"The bound keeps it below the 10 s after which a connection to the database that says nothing is given up.",
 	},
 	{
+		Name: "VAULT_SEALED_CACHE_MIB", Type: "whole number, in MiB", Default: "16", Programs: api, least: 0, most: 4096,
+		Meaning: "About how much memory the sealed rows may take that are kept for reads: ciphertext and wrapped keys, " +
+			"validated by the round trip that records each read. 0 keeps none, and every read looks its rows up.",
+	},
+	{
 		Name: "VAULT_DRAIN_SECS", Type: "whole number, in seconds", Default: "20", Programs: api, least: 1, most: 600,
 		Meaning: "How long a process that was told to stop may take to finish what is in flight.",
 	},

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/audit"
 	"github.com/sealkeep/sealkeep/internal/fault"
@@ -36,20 +34,11 @@ type operation struct {
 	detail map[string]any
 }
 
-// identity is who the gate found the caller to be.
-type identity struct {
-	actor   string
-	rules   access.Rules
-	tokenID uuid.UUID // zero without a valid token
-}
-
-func (i identity) hasToken() bool { return i.tokenID != uuid.Nil }
-
 // attempt is one operation on its way through the gate. The use case fills in what it learns for the record.
 type attempt struct {
 	vault  *Vault
 	caller Caller
-	who    identity
+	who    *identity
 	op     operation
 
 	version int64          // the version that the record should name
@@ -57,8 +46,11 @@ type attempt struct {
 	detail  map[string]any // joins the operation's
 	records []audit.Record // replaces the one record of the operation when it speaks of several names
 	until   *time.Time     // when what is answered ceases to be valid; nil is never
+	basis   audit.Basis    // what the answer rests on
+	batch   []string       // the names of the operation when it has several
 
-	evidenced bool // the record was committed with the mutation
+	evidenced  bool // the record was committed with the mutation
+	rolledBack bool // the mutation was rolled back: there is nothing to be recorded
 }
 
 const (
@@ -68,58 +60,65 @@ const (
 	outcomeWithheld     = "withheld"
 )
 
+// Why an answer that has its record doesn't leave.
+const (
+	withheldChanged = "changed" // a row that it was made from changed or expired before the record was committed
+	withheldGrants  = "grants"  // the grants changed since they allowed it
+	withheldExpired = "expired" // it, or the token, expired on the way
+)
+
 // workLimit bounds what is asked of the database and the key keeper before the evidence, which has a limit of its own. It is
 // longer than any wait for a row's lock (the sessions' lock_timeout), and short enough that a database that keeps its
 // connections open and says nothing means a quick 503.
 const workLimit = 4 * time.Second
 
-// maxWithheld bounds how often an answer that expired on its way is prepared anew.
+// maxWithheld bounds how often an answer that may not leave is prepared anew.
 const maxWithheld = 3
 
 // pass is the gate. It authorizes op for the caller, runs use, and commits the evidence; only then does use's result come
-// back. On any failure the result is released and only an error leaves. No use case discloses or changes anything except
-// through here; Init and RecoverToken, which serve whoever holds the database and the key keeper and have no caller, write
-// their evidence themselves.
+// back, and only if what it rests on, the rows and the grants, was still so when the evidence was committed. On any failure the
+// result is released and only an error leaves. No use case discloses or changes anything except through here; Init and
+// RecoverToken, which serve whoever holds the database and the key keeper and have no caller, write their evidence
+// themselves.
 func pass[T any](ctx context.Context, v *Vault, c Caller, op operation, use func(context.Context, *attempt) (T, error)) (T, error) {
 	var none T
 	work, cancel := context.WithTimeout(ctx, workLimit)
 	defer cancel()
-	who, err := v.authorize(work, c, op)
-	if err != nil {
-		return none, v.refuse(ctx, c, op, who, err)
-	}
 	for withheld := 0; ; withheld++ {
-		a := &attempt{vault: v, caller: c, who: who, op: op}
-		result, err := run(ctx, work, a, use)
+		who, err := v.authorize(work, c, op)
 		if err != nil {
-			release(result)
-			return none, a.failed(ctx, postgres.Fault(err))
+			return none, v.refuse(ctx, c, op, who, err)
 		}
-		if !a.evidenced {
-			if err := v.trail.Append(ctx, a.evidence(outcomeOK)...); err != nil { // without this line values would leave unrecorded
-				release(result)
-				v.metrics.decisions.WithLabelValues(op.action, "unrecorded").Inc()
-				return none, err
-			}
+		if !v.trail.Ready() {
+			v.metrics.decided(op.action, fault.Unavailable.String())
+			return none, fault.Wrap(fault.Unavailable, errNoEvidence, "")
 		}
-		if a.expired(v.trail.DatabaseTime()) {
-			release(result)
-			if err := a.withhold(ctx, withheld); err != nil {
-				return none, err
-			}
-			continue
+		a := &attempt{vault: v, caller: c, who: who, op: op}
+		a.basis.Epoch = who.epoch
+		a.validUntil(who.expires)
+		result, err := run(ctx, work, a, use)
+		reason, err := a.conclude(ctx, err)
+		if reason == "" && err == nil {
+			return result, nil
 		}
-		v.metrics.decisions.WithLabelValues(op.action, a.outcomeOr(outcomeOK)).Inc()
-		return result, nil
+		release(result)
+		if reason == "" {
+			return none, err
+		}
+		if err := a.withhold(ctx, reason, withheld); err != nil {
+			return none, err
+		}
 	}
 }
+
+var errNoEvidence = errors.New("audit rounds can't run, so nothing is answered")
 
 // run runs the use case. An attempt that panics is recorded like any that fails; the panic goes on to the edge.
 func run[T any](ctx, work context.Context, a *attempt, use func(context.Context, *attempt) (T, error)) (T, error) {
 	returned := false
 	defer func() {
 		if !returned {
-			_ = a.failed(ctx, fault.Wrap(fault.Internal, errors.New("panic"), ""))
+			_, _ = a.failed(ctx, fault.Wrap(fault.Internal, errors.New("panic"), ""))
 		}
 	}()
 	result, err := use(work, a)
@@ -134,28 +133,41 @@ func release(result any) {
 }
 
 // authorize decides. It fails closed: what can't be looked up is unavailable, what isn't allowed is denied, and neither
-// depends on whether the name exists.
-func (v *Vault) authorize(ctx context.Context, c Caller, op operation) (identity, error) {
-	who, err := v.identify(ctx, c)
+// depends on whether the name exists. Nobody is refused on the word of a grant that was kept.
+func (v *Vault) authorize(ctx context.Context, c Caller, op operation) (*identity, error) {
+	who, kept, err := v.identify(ctx, c, false)
+	err = v.decide(c, op, who, err)
+	if err != nil && kept {
+		who, _, err = v.identify(ctx, c, true)
+		err = v.decide(c, op, who, err)
+	}
+	if err == nil && !who.hasToken() && !c.Token.IsZero() {
+		return anonymous(c), nil // a token that is ignored is not the actor
+	}
+	return who, err
+}
+
+// decide tells whether who, of whom identify said invalid, may do op.
+func (v *Vault) decide(c Caller, op operation, who *identity, invalid error) error {
 	if !c.Address.IsValid() {
-		return who, denied("the client's address is unknown")
+		return denied("the client's address is unknown")
 	}
 	disclosure := op.rule == needsReader || op.rule == needsReaderOfEach
 	if disclosure && !v.cfg.Allowlist.Contains(c.Address) {
-		return who, denied("the address is not in VAULT_ALLOWED_IPS")
+		return denied("the address is not in VAULT_ALLOWED_IPS")
 	}
 	if disclosure && v.cfg.ReadAuth == ReadAuthIP {
 		// Here a token names the actor if it is valid, and is ignored otherwise.
-		if err != nil && fault.KindOf(err) == fault.Unauthenticated {
-			return anonymous(c), nil
+		if invalid != nil && fault.KindOf(invalid) == fault.Unauthenticated {
+			return nil
 		}
-		return who, err
+		return invalid
 	}
 	switch {
-	case err != nil:
-		return who, err
+	case invalid != nil:
+		return invalid
 	case !who.hasToken():
-		return who, fault.New(fault.Unauthenticated, "a token is needed: send it as Authorization: Bearer svk_…")
+		return fault.New(fault.Unauthenticated, "a token is needed: send it as Authorization: Bearer svk_…")
 	}
 	allowed := false
 	switch op.rule {
@@ -171,22 +183,14 @@ func (v *Vault) authorize(ctx context.Context, c Caller, op operation) (identity
 		allowed = v.mayDisclose(c, who, op.name)
 	}
 	if !allowed {
-		return who, denied("the token's role doesn't allow it")
+		return denied("the token's role doesn't allow it")
 	}
-	return who, nil
+	return nil
 }
 
 // mayDisclose is the rule of reading: an allowlisted address, and with ip+token a token whose role may read the name.
-func (v *Vault) mayDisclose(c Caller, who identity, name string) bool {
+func (v *Vault) mayDisclose(c Caller, who *identity, name string) bool {
 	return v.cfg.Allowlist.Contains(c.Address) && (v.cfg.ReadAuth == ReadAuthIP || who.rules.Allows(access.Read, name))
-}
-
-// anonymous is a caller without a valid token.
-func anonymous(c Caller) identity {
-	if c.Address.IsValid() {
-		return identity{actor: "address:" + c.Address.String()}
-	}
-	return identity{actor: "anonymous"}
 }
 
 // denied keeps the reason for the record and the log; the caller learns only that it may not.
@@ -194,53 +198,10 @@ func denied(reason string) error {
 	return fault.Wrap(fault.Denied, errors.New(reason), "not allowed")
 }
 
-// identify finds out whose token this is. Without a token the caller is only an address.
-func (v *Vault) identify(ctx context.Context, c Caller) (identity, error) {
-	who := anonymous(c)
-	if c.Token.IsZero() {
-		return who, nil
-	}
-	invalid := func(reason string) error {
-		return fault.Wrap(fault.Unauthenticated, errors.New(reason), "the token is not valid")
-	}
-	fingerprint, err := access.ParseToken(c.Token.Reveal())
-	if err != nil {
-		return who, invalid("the token is malformed")
-	}
-	grant, err := v.db.Grant(ctx, fingerprint[:])
-	if postgres.IsNotFound(err) {
-		return who, invalid("the token is unknown")
-	}
-	if err != nil {
-		return who, postgres.Fault(err)
-	}
-	var stored access.Fingerprint
-	if copy(stored[:], grant.TokenSha256) != len(stored) || !stored.Equal(fingerprint) {
-		return who, invalid("the token is unknown")
-	}
-	who.actor = "token:" + grant.Name
-	switch {
-	case grant.RevokedAt != nil:
-		return who, invalid("the token was revoked")
-	case grant.ExpiresAt != nil && !grant.ReadAt.Before(*grant.ExpiresAt):
-		return who, invalid("the token has expired")
-	}
-	permissions := make([]access.Permission, 0, len(grant.Actions))
-	for i, action := range grant.Actions {
-		if i < len(grant.Paths) {
-			permissions = append(permissions, access.Permission{Action: access.Action(action), Path: access.Pattern(grant.Paths[i])})
-		}
-	}
-	who.rules = access.NewRules(grant.IsAdmin, permissions)
-	who.tokenID = grant.ID
-	v.uses.touch(grant.ID, grant.ReadAt)
-	return who, nil
-}
-
 // refuse records a denial and gives the caller its error. An infrastructure failure is no denial: it is only counted.
-func (v *Vault) refuse(ctx context.Context, c Caller, op operation, who identity, err error) error {
+func (v *Vault) refuse(ctx context.Context, c Caller, op operation, who *identity, err error) error {
 	kind := fault.KindOf(err)
-	v.metrics.decisions.WithLabelValues(op.action, kind.String()).Inc()
+	v.metrics.decided(op.action, kind.String())
 	if kind != fault.Denied && kind != fault.Unauthenticated {
 		return err
 	}
@@ -256,25 +217,73 @@ func (v *Vault) refuse(ctx context.Context, c Caller, op operation, who identity
 	return err
 }
 
+// conclude commits the evidence of what the use case did, if that is still to be done, and returns what the caller is to be
+// told: nothing, or an error. A reason says that the answer may not leave although its evidence is committed.
+func (a *attempt) conclude(ctx context.Context, err error) (reason string, _ error) {
+	switch {
+	case err != nil:
+		reason, err = a.failed(ctx, postgres.Fault(err))
+	case !a.evidenced:
+		reason, err = a.commit(ctx, outcomeOK) // without this line values would leave unrecorded
+		if err != nil {
+			a.vault.metrics.decided(a.op.action, "unrecorded")
+		}
+	default:
+		// The change stands, whatever has become of the token since.
+		a.vault.rows.drop(a.op.name)
+		a.vault.metrics.decided(a.op.action, a.outcomeOr(outcomeOK))
+		return "", nil
+	}
+	if reason == "" && a.expired(a.vault.trail.DatabaseTime()) {
+		reason = withheldExpired
+	}
+	if reason == "" && err == nil {
+		a.vault.metrics.decided(a.op.action, a.outcomeOr(outcomeOK))
+	}
+	return reason, err
+}
+
+// commit commits the evidence in the next round, which also tells whether what the answer rests on still holds.
+func (a *attempt) commit(ctx context.Context, outcome string) (reason string, err error) {
+	switch err := a.vault.trail.Disclose(ctx, a.basis, a.evidence(outcome)); {
+	case errors.Is(err, audit.ErrStale):
+		return withheldChanged, nil
+	case errors.Is(err, postgres.ErrGrantsMoved):
+		return withheldGrants, nil
+	default:
+		return "", err
+	}
+}
+
 // failed records an operation that was allowed and didn't succeed. If even that can't be recorded, the answer is 503:
 // whether something exists is an answer, too.
-func (a *attempt) failed(ctx context.Context, err error) error {
+func (a *attempt) failed(ctx context.Context, err error) (reason string, _ error) {
+	if errors.Is(err, postgres.ErrGrantsMoved) {
+		a.rolledBack = true
+		return withheldGrants, nil
+	}
 	kind := fault.KindOf(err)
 	outcome := a.outcomeOr(kind.String())
 	if errors.Is(err, postgres.ErrOutcomeUnknown) {
 		outcome = "unknown"
 	}
-	a.vault.metrics.decisions.WithLabelValues(a.op.action, outcome).Inc()
 	a.outcome = outcome
-	if recordErr := a.vault.trail.Append(ctx, a.evidence(outcome)...); recordErr != nil && kind != fault.Internal {
-		return fault.Wrap(fault.Unavailable, fmt.Errorf("%w (while recording: %w)", recordErr, err), "")
+	a.basis.Held = nil // what was read didn't come to be an answer
+	reason, recordErr := a.commit(ctx, outcome)
+	if reason != "" {
+		return reason, nil
 	}
-	return err
+	a.vault.metrics.decided(a.op.action, outcome)
+	if recordErr != nil && kind != fault.Internal {
+		return "", fault.Wrap(fault.Unavailable, fmt.Errorf("%w (while recording: %w)", recordErr, err), "")
+	}
+	return "", err
 }
 
 // change runs a mutation; its record commits in the same transaction. fn may run twice, each time on a fresh transaction.
 func (a *attempt) change(ctx context.Context, fn func(context.Context, *postgres.Tx) error) error {
 	err := a.vault.trail.Change(ctx, func(ctx context.Context, tx *postgres.Tx) ([]audit.Record, error) {
+		tx.UnderEpoch(a.who.epoch)
 		if err := fn(ctx, tx); err != nil {
 			return nil, err
 		}
@@ -348,18 +357,31 @@ func (a *attempt) validUntil(t *time.Time) {
 // expired tells whether the answer's validity ended while its evidence was being committed.
 func (a *attempt) expired(now time.Time) bool { return a.until != nil && !now.Before(*a.until) }
 
-// withhold records that an answer which had its record did not leave. The request starts over, a bounded number of times.
-func (a *attempt) withhold(ctx context.Context, before int) error {
-	a.vault.metrics.decisions.WithLabelValues(a.op.action, outcomeWithheld).Inc()
-	records := a.evidence(outcomeOK)
-	for i := range records {
-		records[i].Outcome = outcomeWithheld
+// withhold records that an answer which had its record did not leave, and forgets what it was made from. The request starts
+// over, a bounded number of times.
+func (a *attempt) withhold(ctx context.Context, reason string, before int) error {
+	a.vault.metrics.withheld.WithLabelValues(reason).Inc()
+	a.vault.metrics.decided(a.op.action, outcomeWithheld)
+	a.vault.rows.drop(a.op.name)
+	for _, name := range a.batch {
+		a.vault.rows.drop(name)
 	}
-	if err := a.vault.trail.Append(ctx, records...); err != nil {
-		return err
+	if reason == withheldGrants && !a.caller.Token.IsZero() {
+		if fingerprint, err := access.ParseToken(a.caller.Token.Reveal()); err == nil {
+			a.vault.grants.drop(fingerprint)
+		}
+	}
+	if !a.rolledBack {
+		records := a.evidence(outcomeOK)
+		for i := range records {
+			records[i].Outcome = outcomeWithheld
+		}
+		if err := a.vault.trail.Append(ctx, records...); err != nil {
+			return err
+		}
 	}
 	if before == maxWithheld {
-		return fault.Wrap(fault.Unavailable, errors.New("the answer expired on its way, several times"), "")
+		return fault.Wrap(fault.Unavailable, fmt.Errorf("the answer was withheld several times, the last time because of %s", reason), "")
 	}
 	return nil
 }

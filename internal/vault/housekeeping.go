@@ -16,7 +16,8 @@ const (
 	flushUses     = 15 * time.Second
 )
 
-// Start begins housekeeping: audit partitions now and hourly, token uses every 15 s. It doesn't wait for either. Starting
+// Start begins to look up what is to be read, and housekeeping: audit partitions now and hourly, token uses every 15 s. It
+// waits for none of it. Starting
 // twice is the same as once; a stopped Vault stays stopped.
 func (v *Vault) Start(ctx context.Context) error {
 	v.mu.Lock()
@@ -29,7 +30,7 @@ func (v *Vault) Start(ctx context.Context) error {
 	}
 	v.started = true
 	ctx, v.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	for _, loop := range []func(context.Context){v.ensurePartitions, v.writeUses} {
+	for _, loop := range []func(context.Context){v.ensurePartitions, v.writeUses, v.lookups.run} {
 		v.loops.Add(1)
 		go func() {
 			defer v.loops.Done()

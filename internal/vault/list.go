@@ -69,7 +69,7 @@ func (v *Vault) Versions(ctx context.Context, c Caller, name string) ([]VersionM
 	}
 	op := operation{action: ActionVersions, rule: needsAnyRight, name: parsed.String()}
 	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) ([]VersionMetadata, error) {
-		row, err := v.find(ctx, parsed.String(), 0)
+		row, err := v.find(ctx, parsed.String())
 		if err != nil {
 			return nil, err
 		}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/internal/audit"
 	"github.com/sealkeep/sealkeep/internal/fault"
-	"github.com/sealkeep/sealkeep/internal/postgres/db"
+	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/secret"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
@@ -34,21 +34,16 @@ func (v *Vault) Read(ctx context.Context, c Caller, r ReadRequest) (*Secret, err
 	}
 	op := operation{action: ActionRead, rule: needsReader, name: name.String()}
 	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) (*Secret, error) {
-		row, err := v.find(ctx, name.String(), r.Version)
+		a.version = r.Version
+		row, version, err := a.pick(ctx, op.name, r.Version)
 		if err != nil {
 			return nil, err
 		}
-		if r.Version != 0 {
-			a.version = r.Version
-			if !(validity{row.State, row.ExpiresAt, row.ReadAt}).valid() {
-				return nil, errNoVersion
-			}
-		}
-		s, err := a.disclose(ctx, row, r.Version == 0)
+		s, err := a.disclose(ctx, row, version)
 		if err != nil {
 			return nil, err
 		}
-		if secret.MatchesWeak(r.IfNoneMatch, s.ETag()) || slices.Contains(r.IfNoneMatch, "*") {
+		if len(r.IfNoneMatch) > 0 && (secret.MatchesWeak(r.IfNoneMatch, s.ETag()) || slices.Contains(r.IfNoneMatch, "*")) {
 			s.Release()
 			s.NotModified = true
 			a.outcome = "not_modified"
@@ -57,52 +52,90 @@ func (v *Vault) Read(ctx context.Context, c Caller, r ReadRequest) (*Secret, err
 	})
 }
 
-// find looks up a secret with its current version (version 0) or another one.
-func (v *Vault) find(ctx context.Context, name string, version int64) (*versionRow, error) {
-	var rows []versionRow
-	if version == 0 {
-		var err error
-		if rows, err = v.db.CurrentVersions(ctx, []string{name}); err != nil {
-			return nil, err
-		}
-	} else {
-		others, err := v.db.OneVersion(ctx, db.OneVersionParams{Name: name, Version: version})
-		if err != nil {
-			return nil, err
-		}
-		for _, o := range others {
-			rows = append(rows, versionRow(o))
-		}
+// find looks a secret up with its current version, for a change of it.
+func (v *Vault) find(ctx context.Context, name string) (*versionRow, error) {
+	rows, err := v.db.CurrentVersions(ctx, []string{name})
+	if err != nil {
+		return nil, err
 	}
-	switch {
-	case len(rows) == 0:
+	if len(rows) == 0 {
 		return nil, errNoSecret
-	case version != 0 && rows[0].Version == nil:
-		return nil, errNoVersion
 	}
 	return &rows[0], nil
 }
 
-// disclose opens a row into an answer. current asks that it be the current version.
-func (a *attempt) disclose(ctx context.Context, row *versionRow, current bool) (*Secret, error) {
-	open := a.vault.open
-	if current {
-		open = a.vault.openCurrent
+// sealed gives a secret's sealed rows, those that are kept if there are any and they are not refused. Only what was looked up
+// may be taken to be missing.
+func (a *attempt) sealed(ctx context.Context, name string, refuseKept bool) (s *sealedSecret, kept bool, err error) {
+	v := a.vault
+	connection := v.trail.Connection()
+	if !refuseKept {
+		if s := v.rows.get(name, connection); s != nil {
+			v.metrics.hits.Inc()
+			a.basis.Connection = connection
+			return s, true, nil
+		}
 	}
-	m, err := open(ctx, row)
+	v.metrics.misses.Inc()
+	found, err := v.lookups.get(ctx, name)
 	if err != nil {
-		return nil, a.alarm(ctx, row.Name, row.Version, err)
+		return nil, false, err
 	}
-	a.version = *row.Version
-	a.validUntil(row.ExpiresAt)
-	s := &Secret{
-		Name: row.Name, Kind: secret.Kind(row.Kind), Format: m.Format, Version: *row.Version, VersionUID: *row.VersionUid,
-		Material: &m,
+	if s = found[name]; s == nil {
+		return nil, false, errNoSecret
 	}
-	if row.VersionCreatedAt != nil {
-		s.CreatedAt = *row.VersionCreatedAt
+	a.basis.Connection = s.connection
+	return s, false, nil
+}
+
+// pick finds the version of a secret that is asked for, 0 for the current one. The current one may come as nil, which is
+// damage; another one is valid.
+func (a *attempt) pick(ctx context.Context, name string, number int64) (*sealedSecret, *postgres.SealedVersion, error) {
+	s, kept, err := a.sealed(ctx, name, false)
+	if err != nil {
+		return nil, nil, err
 	}
-	return s, nil
+	if number == 0 {
+		return s, s.current(), nil
+	}
+	version := s.version(number, a.vault.trail.DatabaseTime())
+	if version == nil && kept {
+		if s, _, err = a.sealed(ctx, name, true); err != nil {
+			return nil, nil, err
+		}
+		version = s.version(number, a.vault.trail.DatabaseTime())
+	}
+	if version == nil {
+		return nil, nil, errNoVersion
+	}
+	return s, version, nil
+}
+
+// disclose opens a version of a secret into an answer, which then rests on it. A missing version is damage.
+func (a *attempt) disclose(ctx context.Context, s *sealedSecret, version *postgres.SealedVersion) (*Secret, error) {
+	if version == nil {
+		return nil, a.alarm(ctx, s.Name, &s.CurrentVersion, errNotCurrent)
+	}
+	m, err := a.vault.open(ctx, storedAs(s, version))
+	if err != nil {
+		a.vault.rows.drop(s.Name)
+		return nil, a.alarm(ctx, s.Name, &version.Version, err)
+	}
+	a.version = version.Version
+	a.restOn(s, version, 0)
+	return &Secret{
+		Name: s.Name, Kind: secret.Kind(s.Kind), Format: m.Format, Version: version.Version, VersionUID: version.UID,
+		CreatedAt: version.CreatedAt, Material: &m,
+	}, nil
+}
+
+// restOn notes that the answer was made from a version, and that it counted valid versions in all; 0 counted none.
+func (a *attempt) restOn(s *sealedSecret, version *postgres.SealedVersion, valid int) {
+	a.basis.Held = append(a.basis.Held, postgres.Held{
+		SecretID: s.ID, SecretXmin: s.Xmin, Version: version.Version, VersionXmin: version.Xmin,
+		Valid: int32(valid), //nolint:gosec // a few
+	})
+	a.validUntil(version.ExpiresAt)
 }
 
 type secrets []*Secret
@@ -123,28 +156,19 @@ func (v *Vault) ReadBatch(ctx context.Context, c Caller, names []string) ([]*Sec
 	}
 	op := operation{action: ActionRead, rule: needsReaderOfEach, detail: map[string]any{"batch": len(wanted)}}
 	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) (secrets, error) {
-		var allowed []string
-		for _, name := range wanted {
-			if v.mayDisclose(c, a.who, name) {
-				allowed = append(allowed, name)
-			}
-		}
-		rows, err := v.db.CurrentVersions(ctx, allowed)
+		found, err := a.sealedAll(ctx, wanted)
 		if err != nil {
 			return nil, err
 		}
-		found := make(map[string]*versionRow, len(rows))
-		for i := range rows {
-			found[rows[i].Name] = &rows[i]
-		}
 		size := 0
-		out := make(secrets, 0, len(rows))
+		out := make(secrets, 0, len(wanted))
 		records := make([]audit.Record, 0, len(wanted))
-		for _, name := range wanted {
-			row := found[name]
+		a.basis.Held = make([]postgres.Held, 0, len(wanted))
+		for i, name := range wanted {
+			row := found[i]
 			switch {
 			case row != nil:
-				s, err := a.disclose(ctx, row, true)
+				s, err := a.disclose(ctx, row, row.current())
 				if err != nil {
 					a.op.name = name
 					return out, err
@@ -154,7 +178,7 @@ func (v *Vault) ReadBatch(ctx context.Context, c Caller, names []string) ([]*Sec
 					return out, fault.New(fault.TooLarge, "these secrets hold more than 4 MiB together: ask for fewer at a time")
 				}
 				records = append(records, a.recordFor(ActionRead, name, s.Version, outcomeOK))
-			case slices.Contains(allowed, name):
+			case v.mayDisclose(c, a.who, name):
 				records = append(records, a.recordFor(ActionRead, name, 0, fault.NotFound.String()))
 			default:
 				records = append(records, a.recordFor(ActionRead, name, 0, fault.Denied.String()))
@@ -163,6 +187,45 @@ func (v *Vault) ReadBatch(ctx context.Context, c Caller, names []string) ([]*Sec
 		a.records = records
 		return out, nil
 	})
+}
+
+// sealedAll gives the sealed rows of each name, nil for one that doesn't exist or that the caller may not read. What isn't
+// kept is looked up in one statement.
+func (a *attempt) sealedAll(ctx context.Context, wanted []string) ([]*sealedSecret, error) {
+	v := a.vault
+	a.batch = wanted
+	a.basis.Connection = v.trail.Connection()
+	found := make([]*sealedSecret, len(wanted))
+	var missing []string
+	for i, name := range wanted {
+		if !v.mayDisclose(a.caller, a.who, name) {
+			continue
+		}
+		if found[i] = v.rows.get(name, a.basis.Connection); found[i] == nil {
+			missing = append(missing, name)
+		} else {
+			v.metrics.hits.Inc()
+		}
+	}
+	if len(missing) == 0 {
+		return found, nil
+	}
+	v.metrics.misses.Add(float64(len(missing)))
+	read, err := v.lookups.get(ctx, missing...)
+	if err != nil {
+		return nil, err
+	}
+	for i, name := range wanted {
+		s := read[name]
+		if found[i] != nil || s == nil || !v.mayDisclose(a.caller, a.who, name) {
+			continue
+		}
+		if s.connection != a.basis.Connection {
+			a.basis.Connection = 0 // rows of two connections: no round will take them for current
+		}
+		found[i] = s
+	}
+	return found, nil
 }
 
 func batchNames(names []string) ([]string, error) {
@@ -197,30 +260,16 @@ func (v *Vault) Verify(ctx context.Context, c Caller, name string, presented Giv
 	}
 	op := operation{action: ActionVerify, rule: needsReader, name: parsed.String()}
 	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) (Verdict, error) {
-		rows, err := v.db.ValidVersions(ctx, parsed.String())
+		s, _, err := a.sealed(ctx, op.name, false)
 		if err != nil {
 			return Verdict{}, err
 		}
-		if len(rows) == 0 {
-			return Verdict{}, errNoSecret
+		if s.current() == nil {
+			return Verdict{}, a.unverifiable(ctx, s.Name, &s.CurrentVersion, errNotCurrent)
 		}
-		var verdict Verdict
-		current := false
-		for i := range rows {
-			row := versionRow(rows[i])
-			m, err := v.open(ctx, &row)
-			if err != nil {
-				return Verdict{}, a.unverifiable(ctx, row.Name, row.Version, err)
-			}
-			if sensitive.Equal(m.Value, value) && !verdict.Valid {
-				verdict = Verdict{Valid: true, Version: *row.Version}
-				a.validUntil(row.ExpiresAt)
-			}
-			current = current || *row.State == string(secret.Current)
-			m.Release()
-		}
-		if !current {
-			return Verdict{}, a.unverifiable(ctx, parsed.String(), &rows[0].CurrentVersion, errNotCurrent)
+		verdict, err := a.compare(ctx, s, value)
+		if err != nil {
+			return Verdict{}, err
 		}
 		a.version = verdict.Version
 		a.outcome = "mismatch"
@@ -229,6 +278,36 @@ func (v *Vault) Verify(ctx context.Context, c Caller, name string, presented Giv
 		}
 		return verdict, nil
 	})
+}
+
+// compare opens every valid version, whatever matched (I12). The answer rests on all of them, and on their number: a match
+// needs the one that matched, a mismatch needs that there is no other.
+func (a *attempt) compare(ctx context.Context, s *sealedSecret, value sensitive.Bytes) (Verdict, error) {
+	at := a.vault.trail.DatabaseTime()
+	var verdict Verdict
+	valid := make([]*postgres.SealedVersion, 0, len(s.Versions))
+	for i := range s.Versions {
+		version := s.version(s.Versions[i].Version, at)
+		if version == nil {
+			continue
+		}
+		valid = append(valid, version)
+		m, err := a.vault.open(ctx, storedAs(s, version))
+		if err != nil {
+			a.vault.rows.drop(s.Name)
+			return Verdict{}, a.unverifiable(ctx, s.Name, &version.Version, err)
+		}
+		if sensitive.Equal(m.Value, value) && !verdict.Valid {
+			verdict = Verdict{Valid: true, Version: version.Version}
+		}
+		m.Release()
+	}
+	all := len(valid)
+	for _, version := range valid {
+		a.restOn(s, version, all)
+		all = 0 // once is enough
+	}
+	return verdict, nil
 }
 
 // unverifiable is the alarm of verify: an answer that can't be given for want of one version is unavailable, not wrong.

@@ -29,7 +29,7 @@ func (v *Vault) Rotate(ctx context.Context, c Caller, name string) (*Secret, err
 }
 
 func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
-	row, err := v.find(ctx, a.op.name, 0)
+	row, err := v.find(ctx, a.op.name)
 	if err != nil {
 		return nil, err
 	}

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/sealkeep/sealkeep/internal/envelope"
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/kms"
+	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
 	"github.com/sealkeep/sealkeep/internal/secret"
 )
@@ -78,13 +78,39 @@ var errDamaged = errors.New("the row doesn't verify")
 // errNotCurrent is damage that shows before anything is opened.
 var errNotCurrent = fmt.Errorf("%w: the current version's row is missing or isn't current", errDamaged)
 
-// open opens the version in row and checks that it is what the row says. Any error means that nothing of it may be served.
-func (v *Vault) open(ctx context.Context, row *versionRow) (secret.Material, error) {
+// stored is a version as it is stored, with the secret that it is of.
+type stored struct {
+	place      envelope.Place
+	format     string
+	kmsKeyID   string
+	wrappedDEK []byte
+	sealed     envelope.Sealed
+}
+
+// storedIn is the version in a row of the pool's.
+func storedIn(row *versionRow) (stored, error) {
 	if row.Version == nil || row.VersionUid == nil || row.KmsKeyID == nil {
-		return secret.Material{}, fmt.Errorf("%w: the version's row is missing", errDamaged)
+		return stored{}, fmt.Errorf("%w: the version's row is missing", errDamaged)
 	}
-	place := envelope.Place{SecretID: row.SecretID, Name: row.Name, Version: *row.Version, VersionUID: *row.VersionUid}
-	dek, err := v.keeper.Decrypt(ctx, row.WrappedDek, *row.KmsKeyID, dekContext(place))
+	return stored{
+		place:  envelope.Place{SecretID: row.SecretID, Name: row.Name, Version: *row.Version, VersionUID: *row.VersionUid},
+		format: row.Format, kmsKeyID: *row.KmsKeyID, wrappedDEK: row.WrappedDek,
+		sealed: envelope.Sealed{Nonce: row.Nonce, Ciphertext: row.Ciphertext},
+	}, nil
+}
+
+// storedAs is a version of a secret that was looked up.
+func storedAs(s *sealedSecret, v *postgres.SealedVersion) stored {
+	return stored{
+		place:  envelope.Place{SecretID: s.ID, Name: s.Name, Version: v.Version, VersionUID: v.UID},
+		format: s.Format, kmsKeyID: v.KMSKeyID, wrappedDEK: v.WrappedDEK,
+		sealed: envelope.Sealed{Nonce: v.Nonce, Ciphertext: v.Ciphertext},
+	}
+}
+
+// open opens a stored version and checks that it is what its row says. Any error means that nothing of it may be served.
+func (v *Vault) open(ctx context.Context, s stored) (secret.Material, error) {
+	dek, err := v.keeper.Decrypt(ctx, s.wrappedDEK, s.kmsKeyID, dekContext(s.place))
 	if err != nil {
 		// An unknown key is damage, too: the keyring, which is open, is under the same one.
 		if errors.Is(err, kms.ErrInvalidCiphertext) || errors.Is(err, kms.ErrUnknownKey) {
@@ -93,7 +119,7 @@ func (v *Vault) open(ctx context.Context, row *versionRow) (secret.Material, err
 		return secret.Material{}, keeperFault("unwrapping a data key", err)
 	}
 	defer dek.Release()
-	plaintext, err := envelope.Open(dek, place, envelope.Sealed{Nonce: row.Nonce, Ciphertext: row.Ciphertext})
+	plaintext, err := envelope.Open(dek, s.place, s.sealed)
 	if err != nil {
 		return secret.Material{}, fmt.Errorf("%w: its ciphertext doesn't open in its place: %w", errDamaged, err)
 	}
@@ -102,7 +128,7 @@ func (v *Vault) open(ctx context.Context, row *versionRow) (secret.Material, err
 	if err != nil {
 		return secret.Material{}, fmt.Errorf("%w: its content can't be decoded: %w", errDamaged, err)
 	}
-	if string(m.Format) != row.Format {
+	if string(m.Format) != s.format {
 		m.Release()
 		return secret.Material{}, fmt.Errorf("%w: it holds another format than the secret's", errDamaged)
 	}
@@ -114,18 +140,11 @@ func (v *Vault) openCurrent(ctx context.Context, row *versionRow) (secret.Materi
 	if row.State == nil || *row.State != string(secret.Current) {
 		return secret.Material{}, errNotCurrent
 	}
-	return v.open(ctx, row)
-}
-
-// valid tells whether the row's version may be served or matched, by the database's clock.
-func (row validity) valid() bool {
-	return row.state != nil && secret.Valid(secret.State(*row.state), row.expiresAt, row.readAt)
-}
-
-type validity struct {
-	state     *string
-	expiresAt *time.Time
-	readAt    time.Time
+	s, err := storedIn(row)
+	if err != nil {
+		return secret.Material{}, err
+	}
+	return v.open(ctx, s)
 }
 
 // alarm turns damage into a generic failure for the caller, and into a log line, a metric and an outcome for everyone who

@@ -40,7 +40,7 @@ func (r UpdateRequest) changesSettings() bool {
 }
 
 func (v *Vault) updateOnce(ctx context.Context, a *attempt, r UpdateRequest) (*Metadata, error) {
-	row, err := v.find(ctx, a.op.name, 0)
+	row, err := v.find(ctx, a.op.name)
 	if err != nil {
 		return nil, err
 	}

@@ -59,6 +59,8 @@ type Config struct {
 	Allowlist access.Allowlist
 	// ReadAuth is what else a reader must bring; the zero value means ReadAuthIPToken, the stricter one.
 	ReadAuth ReadAuth
+	// RowsBytes bounds the sealed rows that are kept in memory, in bytes; 0 keeps none, and every read looks its rows up.
+	RowsBytes uint64
 	// KMSMode names the keeper in status: "local" or "aws".
 	KMSMode string
 	Log     *slog.Logger
@@ -96,6 +98,9 @@ type Vault struct {
 	sealer  *envelope.Sealer
 	metrics *metrics
 	uses    tokenUses
+	rows    *sealedRows
+	lookups *lookups
+	grants  *grants
 
 	mu              sync.Mutex
 	started         bool
@@ -115,8 +120,13 @@ func New(database *postgres.DB, trail *audit.Trail, keeper Keeper, vaultID uuid.
 	}
 	v := &Vault{
 		db: database, trail: trail, keeper: keeper, vaultID: vaultID, cfg: cfg, log: cfg.Log,
-		sealer: sealer, uses: tokenUses{seen: map[uuid.UUID]time.Time{}},
+		sealer: sealer, uses: tokenUses{seen: map[uuid.UUID]time.Time{}}, grants: newGrants(),
 	}
+	if v.rows, err = newSealedRows(cfg.RowsBytes, cfg.Clock); err != nil {
+		return nil, fmt.Errorf("making room for sealed rows: %w", err)
+	}
+	v.rows.register(cfg.Metrics)
+	v.lookups = newLookups(v)
 	v.metrics = newMetrics(cfg.Metrics, v.partitionsAhead)
 	return v, nil
 }

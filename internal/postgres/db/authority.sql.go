@@ -120,7 +120,7 @@ func (q *Queries) DeleteRole(ctx context.Context, id uuid.UUID) (int64, error) {
 
 const grant = `-- name: Grant :one
 SELECT t.id, t.name, t.token_sha256, t.expires_at, t.revoked_at, r.name AS role, r.is_admin,
-       now()::timestamptz AS read_at,
+       now()::timestamptz AS read_at, (SELECT epoch FROM vault.authz_state)::bigint AS epoch,
        ARRAY(SELECT p.action FROM vault.role_permissions p WHERE p.role_id = r.id ORDER BY p.path, p.action)::text[] AS actions,
        ARRAY(SELECT p.path FROM vault.role_permissions p WHERE p.role_id = r.id ORDER BY p.path, p.action)::text[] AS paths
 FROM vault.admin_tokens t JOIN vault.roles r ON r.id = t.role_id
@@ -136,6 +136,7 @@ type GrantRow struct {
 	Role        string
 	IsAdmin     bool
 	ReadAt      time.Time
+	Epoch       int64
 	Actions     []string
 	Paths       []string
 }
@@ -153,6 +154,7 @@ func (q *Queries) Grant(ctx context.Context, tokenSha256 []byte) (GrantRow, erro
 		&i.Role,
 		&i.IsAdmin,
 		&i.ReadAt,
+		&i.Epoch,
 		&i.Actions,
 		&i.Paths,
 	)

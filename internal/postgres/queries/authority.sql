@@ -85,7 +85,7 @@ UPDATE vault.admin_tokens SET revoked_at = now() WHERE id = $1 AND revoked_at IS
 -- name: Grant :one
 -- Everything that decides what the bearer of one token may do, read at one instant.
 SELECT t.id, t.name, t.token_sha256, t.expires_at, t.revoked_at, r.name AS role, r.is_admin,
-       now()::timestamptz AS read_at,
+       now()::timestamptz AS read_at, (SELECT epoch FROM vault.authz_state)::bigint AS epoch,
        ARRAY(SELECT p.action FROM vault.role_permissions p WHERE p.role_id = r.id ORDER BY p.path, p.action)::text[] AS actions,
        ARRAY(SELECT p.path FROM vault.role_permissions p WHERE p.role_id = r.id ORDER BY p.path, p.action)::text[] AS paths
 FROM vault.admin_tokens t JOIN vault.roles r ON r.id = t.role_id

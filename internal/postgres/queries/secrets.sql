@@ -30,24 +30,6 @@ FROM vault.secrets s
 LEFT JOIN vault.secret_versions v ON v.secret_id = s.id AND v.version = s.current_version
 WHERE s.name = ANY (@names::text[]);
 
--- name: OneVersion :many
-SELECT s.id AS secret_id, s.name, s.kind, s.format, s.created_at, s.current_version,
-       v.version, v.version_uid, v.state, v.kms_key_id, v.wrapped_dek, v.nonce, v.ciphertext,
-       v.created_at AS version_created_at, v.expires_at, now()::timestamptz AS read_at
-FROM vault.secrets s
-LEFT JOIN vault.secret_versions v ON v.secret_id = s.id AND v.version = @version
-WHERE s.name = @name;
-
--- name: ValidVersions :many
-SELECT s.id AS secret_id, s.name, s.kind, s.format, s.created_at, s.current_version,
-       v.version, v.version_uid, v.state, v.kms_key_id, v.wrapped_dek, v.nonce, v.ciphertext,
-       v.created_at AS version_created_at, v.expires_at, now()::timestamptz AS read_at
-FROM vault.secrets s
-LEFT JOIN vault.secret_versions v ON v.secret_id = s.id
-    AND (v.state = 'current' OR (v.state = 'superseded' AND v.expires_at > now()))
-WHERE s.name = @name
-ORDER BY v.version DESC;
-
 -- name: CountValidVersions :one
 SELECT count(*) FROM vault.secret_versions
 WHERE secret_id = $1 AND (state IN ('current', 'pending') OR (state = 'superseded' AND expires_at > now()));
