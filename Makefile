@@ -12,7 +12,7 @@ LDFLAGS  = -X github.com/sealkeep/sealkeep/internal/process.Version=$(VERSION)
 GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 .DEFAULT_GOAL := help
-.PHONY: dev test lint e2e build generate clean help test-pg18 pg tools
+.PHONY: dev test lint e2e bench build generate clean help test-pg18 pg tools
 
 dev: ## Start a whole vault with its own PostgreSQL (ARGS="--dir DIR" and the like are passed on)
 	@scripts/postgres.sh >/dev/null && mkdir -p bin && $(GO_BUILD) -o bin/sealkeep ./cmd/sealkeep && \
@@ -26,6 +26,9 @@ test: ## Run the tests, with the race detector where a C compiler works (GOTESTF
 
 e2e: ## Run the test module's long tests too: end to end, faults, load
 	@scripts/test.sh test $(GOTESTFLAGS)
+
+bench: ## Measure the vault beside reference servers (ARGS="-quick", ARGS="-scale" and the like are passed on)
+	@exec scripts/bench.sh $(ARGS)
 
 test-pg18: ## Run the tests on PostgreSQL 18
 	@unset SEALKEEP_TEST_POSTGRES_URL; SEALKEEP_POSTGRES_BIN="$$(scripts/postgres18.sh)" && export SEALKEEP_POSTGRES_BIN && \

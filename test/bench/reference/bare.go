@@ -1,0 +1,187 @@
+package reference
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/sealkeep/sealkeep/internal/postgres/db"
+)
+
+// The statement with which the vault's changes append to the audit, with the arguments of one record.
+const appendSQL = `
+WITH head AS (
+    UPDATE vault.audit_streams
+    SET head_seq = $2 + cardinality($5::timestamptz[]), head_mac = $4, head_at = $16
+    WHERE stream_id = $1 AND head_seq = $2 AND head_mac = $3 AND state = 'open'
+    RETURNING stream_id
+), added AS (
+    INSERT INTO vault.audit_log (stream_id, seq, at, actor, client_ip, action, secret_name, version, outcome, request_id,
+                                 trace_id, detail, mac, key_id)
+    SELECT head.stream_id, $2 + r.n, r.at, r.actor, r.client_ip, r.action, r.secret_name, r.version, r.outcome,
+           r.request_id, r.trace_id, r.detail, r.mac, $17
+    FROM head, unnest($5::timestamptz[], $6::text[], $7::inet[], $8::text[], $9::text[], $10::bigint[], $11::text[],
+                      $12::text[], $13::text[], $14::bytea[], $15::bytea[])
+        WITH ORDINALITY AS r (at, actor, client_ip, action, secret_name, version, outcome, request_id, trace_id, detail, mac, n)
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM added), clock_timestamp(), (SELECT epoch FROM vault.authz_state)`
+
+// bare makes changes by the vault's statements and nothing else: nothing is sealed, chained or authorized.
+type bare struct {
+	pool   *pgxpool.Pool
+	lanes  chan *lane // a change holds one from before its transaction until after
+	sealed sealed     // stored in place of every value
+}
+
+// lane is a stream.
+type lane struct {
+	id  uuid.UUID
+	seq int64
+	mac []byte
+}
+
+func serveBare(ctx context.Context, router *gin.Engine, pool *pgxpool.Pool, lanes int) error {
+	b := &bare{pool: pool, lanes: make(chan *lane, lanes)}
+	err := pool.QueryRow(ctx, "SELECT kms_key_id, wrapped_dek, nonce, ciphertext FROM vault.secret_versions LIMIT 1").
+		Scan(&b.sealed.kmsKeyID, &b.sealed.wrappedDEK, &b.sealed.nonce, &b.sealed.ciphertext)
+	if err != nil {
+		return err
+	}
+	for i := range lanes {
+		l := &lane{id: laneID(i + 1)}
+		if err := pool.QueryRow(ctx, "SELECT head_seq, head_mac FROM vault.audit_streams WHERE stream_id = $1", l.id).Scan(&l.seq, &l.mac); err != nil {
+			return err
+		}
+		b.lanes <- l
+	}
+	router.POST("/v1/secrets", b.create)
+	router.PUT("/v1/secrets/*name", b.update)
+	return nil
+}
+
+type body struct {
+	Name, Kind, Value string
+}
+
+func (b *bare) create(g *gin.Context) {
+	var given body
+	if err := json.NewDecoder(g.Request.Body).Decode(&given); err != nil {
+		fail(g, err)
+		return
+	}
+	row := sealedRow{Kind: given.Kind, Format: "opaque", Version: 1}
+	err := b.change(g, given.Name, "create", 1, func(ctx context.Context, q *db.Queries) (err error) {
+		id := uuid.New()
+		row.CreatedAt, err = q.InsertSecret(ctx, db.InsertSecretParams{ID: id, Name: given.Name, Kind: given.Kind, Format: row.Format})
+		if err != nil {
+			return err
+		}
+		_, err = q.InsertVersion(ctx, b.version(id, 1))
+		return err
+	})
+	if err != nil {
+		fail(g, err)
+		return
+	}
+	answer(g, http.StatusCreated, appendSecret(make([]byte, 0, 512), &row, given.Name, []byte(given.Value)))
+}
+
+func (b *bare) update(g *gin.Context) {
+	name := secretName(g)
+	var given body
+	if err := json.NewDecoder(g.Request.Body).Decode(&given); err != nil {
+		fail(g, err)
+		return
+	}
+	row := sealedRow{Kind: "manual", Format: "opaque"}
+	err := b.change(g, name, "update", 0, func(ctx context.Context, q *db.Queries) error {
+		locked, err := q.LockSecret(ctx, name)
+		if err != nil {
+			return err
+		}
+		uid, err := q.CurrentVersionUID(ctx, db.CurrentVersionUIDParams{SecretID: locked.ID, Version: locked.CurrentVersion})
+		if err != nil {
+			return err
+		}
+		if _, err := q.CountValidVersions(ctx, locked.ID); err != nil {
+			return err
+		}
+		moved, err := q.SupersedeVersion(ctx, db.SupersedeVersionParams{SecretID: locked.ID, Version: locked.CurrentVersion, VersionUid: uid})
+		if err != nil || moved != 1 {
+			return fmt.Errorf("%d versions were superseded: %w", moved, err)
+		}
+		if _, err := q.InsertVersion(ctx, b.version(locked.ID, locked.CurrentVersion+1)); err != nil {
+			return err
+		}
+		moved, err = q.AdvanceSecret(ctx, db.AdvanceSecretParams{ID: locked.ID, Version: locked.CurrentVersion + 1, BaseVersion: locked.CurrentVersion})
+		if err != nil || moved != 1 {
+			return fmt.Errorf("%d secrets were advanced: %w", moved, err)
+		}
+		row.Version, row.CreatedAt = locked.CurrentVersion+1, locked.CreatedAt
+		_, err = q.UpdateSettings(ctx, db.UpdateSettingsParams{ID: locked.ID})
+		return err
+	})
+	if err != nil {
+		fail(g, err)
+		return
+	}
+	answer(g, http.StatusOK, appendSecret(make([]byte, 0, 512), &row, name, standIn))
+}
+
+func (b *bare) version(secret uuid.UUID, number int64) db.InsertVersionParams {
+	return db.InsertVersionParams{
+		SecretID: secret, Version: number, VersionUid: uuid.New(), KmsKeyID: b.sealed.kmsKeyID,
+		WrappedDek: b.sealed.wrappedDEK, Nonce: b.sealed.nonce, Ciphertext: b.sealed.ciphertext,
+	}
+}
+
+// change runs statements and the append of their record in one transaction. After an error its lane is not used again.
+func (b *bare) change(g *gin.Context, name, action string, version int64, statements func(context.Context, *db.Queries) error) error {
+	ctx := g.Request.Context()
+	l := <-b.lanes
+	tx, err := b.pool.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	mac := make([]byte, 32)
+	_, _ = rand.Read(mac)
+	err = statements(ctx, db.New(tx))
+	if err == nil {
+		err = l.append(ctx, tx, accessBy(g, name, &sealedRow{Version: version}), action, mac)
+	}
+	if err != nil {
+		_ = tx.Rollback(ctx)
+		return err
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return err
+	}
+	l.seq, l.mac = l.seq+1, mac
+	b.lanes <- l
+	return nil
+}
+
+func (l *lane) append(ctx context.Context, tx pgx.Tx, a *access, action string, mac []byte) error {
+	now := time.Now()
+	var (
+		added, epoch int64
+		at           time.Time
+	)
+	err := tx.QueryRow(ctx, appendSQL, l.id, l.seq, l.mac, mac, []time.Time{now}, []string{a.actor}, []netip.Addr{a.clientIP}, []string{action},
+		[]string{a.name}, []int64{a.version}, []string{a.outcome}, []string{a.requestID}, []*string{nil}, [][]byte{[]byte(`{"disclosed":true}`)},
+		[][]byte{mac}, now, laneID(0)).Scan(&added, &at, &epoch)
+	if err == nil && added != 1 {
+		err = fmt.Errorf("%d records were added in place of one: the stream's head is elsewhere", added)
+	}
+	return err
+}
