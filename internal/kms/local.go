@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"sync"
 
@@ -180,9 +179,14 @@ func (l *Local) aead() (cipher.AEAD, error) { return chacha20poly1305.NewX(l.wra
 
 // additionalData encodes the key id and the context's pairs in the byte order of their keys.
 func (l *Local) additionalData(encryptionContext map[string]string) []byte {
-	aad := canon.Text(canon.Start(nil, labelLocalWrap), l.keyID)
-	for _, k := range slices.Sorted(maps.Keys(encryptionContext)) {
-		aad = canon.Text(canon.Text(aad, k), encryptionContext[k])
+	names := make([]string, 0, 8) // more than any context of ours has
+	for name := range encryptionContext {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	aad := canon.Text(canon.Start(make([]byte, 0, 256), labelLocalWrap), l.keyID)
+	for _, name := range names {
+		aad = canon.Text(canon.Text(aad, name), encryptionContext[name])
 	}
 	return aad
 }

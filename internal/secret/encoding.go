@@ -70,7 +70,6 @@ func (m Material) Encode() sensitive.Bytes {
 // It is strict about structure and leaves the limits to Validate, so that a limit which is lowered one day makes
 // no stored value unreadable. Errors are of kind Internal and wrap ErrMalformedMaterial.
 func DecodeMaterial(encoded sensitive.Bytes) (Material, error) {
-	malformed := fault.Wrap(fault.Internal, ErrMalformedMaterial, "")
 	if encoded.Len() < 2 {
 		return Material{}, malformed
 	}
@@ -79,14 +78,14 @@ func DecodeMaterial(encoded sensitive.Bytes) (Material, error) {
 		return Material{}, malformed
 	}
 	shape := b[1]
-	fields, ok := splitFields(b[2:])
+	fields, n, ok := splitFields(b[2:])
 	if !ok {
 		return Material{}, malformed
 	}
 	switch {
-	case (shape == shapeText || shape == shapeBinary) && len(fields) == 1:
+	case (shape == shapeText || shape == shapeBinary) && n == 1:
 		return Material{Format: Opaque, Value: sensitive.Copy(fields[0]), Binary: shape == shapeBinary}, nil
-	case shape == shapeUserpass && len(fields) == 2:
+	case shape == shapeUserpass && n == 2:
 		return Material{
 			Format: Userpass, Username: sensitive.Copy(fields[0]), Value: sensitive.Copy(fields[1]),
 		}, nil
@@ -94,19 +93,22 @@ func DecodeMaterial(encoded sensitive.Bytes) (Material, error) {
 	return Material{}, malformed
 }
 
-// splitFields cuts b into its length-prefixed fields, which point into b. No shape has more than two.
-func splitFields(b []byte) (fields [][]byte, ok bool) {
+var malformed = fault.Wrap(fault.Internal, ErrMalformedMaterial, "")
+
+// splitFields cuts b into its n length-prefixed fields, which point into b. No shape has more than two.
+func splitFields(b []byte) (fields [2][]byte, n int, ok bool) {
 	for len(b) > 0 {
-		if len(b) < 4 || len(fields) == 2 {
-			return nil, false
+		if len(b) < 4 || n == len(fields) {
+			return fields, 0, false
 		}
-		n := binary.BigEndian.Uint32(b)
+		size := binary.BigEndian.Uint32(b)
 		b = b[4:]
-		if uint64(n) > uint64(len(b)) {
-			return nil, false
+		if uint64(size) > uint64(len(b)) {
+			return fields, 0, false
 		}
-		fields = append(fields, b[:n:n])
-		b = b[n:]
+		fields[n] = b[:size:size]
+		n++
+		b = b[size:]
 	}
-	return fields, true
+	return fields, n, true
 }

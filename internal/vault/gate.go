@@ -10,6 +10,7 @@ import (
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/audit"
 	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/limit"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 )
 
@@ -49,6 +50,9 @@ type attempt struct {
 	basis   audit.Basis    // what the answer rests on
 	batch   []string       // the names of the operation when it has several
 
+	one  [1]audit.Record  // room for what most operations need
+	held [1]postgres.Held // likewise
+
 	evidenced  bool // the record was committed with the mutation
 	rolledBack bool // the mutation was rolled back: there is nothing to be recorded
 }
@@ -82,8 +86,8 @@ const maxWithheld = 3
 // themselves.
 func pass[T any](ctx context.Context, v *Vault, c Caller, op operation, use func(context.Context, *attempt) (T, error)) (T, error) {
 	var none T
-	work, cancel := context.WithTimeout(ctx, workLimit)
-	defer cancel()
+	work := limit.New(ctx, workLimit, v.cfg.Clock)
+	defer work.End()
 	for withheld := 0; ; withheld++ {
 		who, err := v.authorize(work, c, op)
 		if err != nil {
@@ -94,7 +98,7 @@ func pass[T any](ctx context.Context, v *Vault, c Caller, op operation, use func
 			return none, fault.Wrap(fault.Unavailable, errNoEvidence, "")
 		}
 		a := &attempt{vault: v, caller: c, who: who, op: op}
-		a.basis.Epoch = who.epoch
+		a.basis.Epoch, a.basis.Held = who.epoch, a.held[:0]
 		a.validUntil(who.expires)
 		result, err := run(ctx, work, a, use)
 		reason, err := a.conclude(ctx, err)
@@ -301,7 +305,8 @@ func (a *attempt) evidence(outcome string) []audit.Record {
 	if a.records != nil {
 		return a.records
 	}
-	return []audit.Record{a.record(outcome)}
+	a.one[0] = a.record(outcome)
+	return a.one[:]
 }
 
 func (a *attempt) outcomeOr(outcome string) string {

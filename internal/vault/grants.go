@@ -72,7 +72,7 @@ func (g *grants) drop(token access.Fingerprint) {
 // anonymous is a caller without a valid token.
 func anonymous(c Caller) *identity {
 	if c.Address.IsValid() {
-		return &identity{actor: "address:" + c.Address.String()}
+		return &identity{actor: string(c.Address.AppendTo(append(make([]byte, 0, 64), "address:"...)))}
 	}
 	return &identity{actor: "anonymous"}
 }
