@@ -12,4 +12,4 @@ func (d *DB) Pool() *pgxpool.Pool { return d.pool }
 func (t *Tx) Raw() pgx.Tx { return t.tx }
 
 // Raw is the connection, for statements that only tests make.
-func (c *AuditConn) Raw() *pgx.Conn { return c.conn }
+func (c *dedicated) Raw() *pgx.Conn { return c.conn }

@@ -52,19 +52,25 @@ func (d *DB) LookupConn(ctx context.Context) (*LookupConn, error) {
 // The xmin of the tuples is why this statement isn't generated: the generator knows no system columns. An infinite time, which
 // nothing of ours writes and the driver can't read, would keep everybody in the same lookup from an answer: it comes as one
 // long past.
+// OFFSET 0 keeps the planner from turning the lookups into a join of whole tables, which it likes while they are small.
 const sealedSQL = `
-SELECT s.id, s.name, s.kind, s.format, s.current_version, s.xmin,
+SELECT s.id, s.name, s.kind, s.format, s.current_version, s.tuple,
        v.version, v.version_uid, v.state, v.kms_key_id, v.wrapped_dek, v.nonce, v.ciphertext,
        CASE WHEN isfinite(v.created_at) THEN v.created_at ELSE 'epoch' END,
-       CASE WHEN v.expires_at IS NULL OR isfinite(v.expires_at) THEN v.expires_at ELSE 'epoch' END, v.xmin
-FROM vault.secrets s
-LEFT JOIN vault.secret_versions v ON v.secret_id = s.id
-    AND (v.state = 'current' OR (v.state = 'superseded' AND v.expires_at > clock_timestamp()))
-WHERE s.name = ANY ($1::text[])
+       CASE WHEN v.expires_at IS NULL OR isfinite(v.expires_at) THEN v.expires_at ELSE 'epoch' END, v.tuple
+FROM unnest($1::text[]) AS wanted (name)
+CROSS JOIN LATERAL (
+    SELECT id, name, kind, format, current_version, xmin AS tuple FROM vault.secrets WHERE name = wanted.name OFFSET 0
+) s
+LEFT JOIN LATERAL (
+    SELECT version, version_uid, state, kms_key_id, wrapped_dek, nonce, ciphertext, created_at, expires_at, xmin AS tuple
+    FROM vault.secret_versions
+    WHERE secret_id = s.id AND (state = 'current' OR (state = 'superseded' AND expires_at > clock_timestamp())) OFFSET 0
+) v ON true
 ORDER BY s.name, v.version DESC`
 
-// Sealed looks up the secrets of these names, in one statement, of one snapshot; names that don't exist are left out. The
-// order is that of the names' bytes. ctx cuts the connection if it ends first.
+// Sealed looks up the secrets of these names, each given once, in one statement, of one snapshot; names that don't exist are
+// left out. The order is that of the names' bytes. ctx cuts the connection if it ends first.
 func (c *LookupConn) Sealed(ctx context.Context, names []string) ([]SealedSecret, error) {
 	rows, err := c.conn.Query(ctx, sealedSQL, names)
 	if err != nil {

@@ -1,0 +1,271 @@
+package postgres_test
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sealkeep/sealkeep/internal/pgtest"
+	"github.com/sealkeep/sealkeep/internal/postgres"
+)
+
+// fill makes n secrets app/1 to app/n with three versions each: one past its grace, one in it, and the current one.
+func fill(t *testing.T, d *pgtest.Database, n int) {
+	t.Helper()
+	d.Exec(t, `INSERT INTO vault.secrets (id, name, kind, format, current_version)
+		SELECT md5('s' || n)::uuid, 'app/' || n, 'manual', 'opaque', 3 FROM generate_series(1, $1::int) n`, n)
+	d.Exec(t, `INSERT INTO vault.secret_versions (secret_id, version, version_uid, state, expires_at, kms_key_id, wrapped_dek, nonce, ciphertext)
+		SELECT md5('s' || n)::uuid, v, gen_random_uuid(), CASE v WHEN 3 THEN 'current' ELSE 'superseded' END,
+		       CASE v WHEN 1 THEN now() - interval '1 hour' WHEN 2 THEN now() + interval '1 hour' END,
+		       'key', 'wrapped', repeat('n', 24)::bytea, ('sealed' || n || '/' || v)::bytea
+		FROM generate_series(1, $1::int) n, generate_series(1, 3) v`, n)
+}
+
+func lookupConn(t *testing.T, database *postgres.DB) *postgres.LookupConn {
+	t.Helper()
+	conn, err := database.LookupConn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(t.Context()) })
+	return conn
+}
+
+// sealed looks one secret up.
+func sealed(t *testing.T, conn *postgres.LookupConn, name string) postgres.SealedSecret {
+	t.Helper()
+	found, err := conn.Sealed(t.Context(), []string{name})
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%d secrets are called %s: %v", len(found), name, err)
+	}
+	return found[0]
+}
+
+// held is a secret's version as it was looked up.
+func held(s postgres.SealedSecret, version int) postgres.Held {
+	v := s.Versions[version]
+	return postgres.Held{SecretID: s.ID, SecretXmin: s.Xmin, Version: v.Version, VersionXmin: v.Xmin}
+}
+
+func TestSealed_FindsTheValidVersionsOfManyAtOnce(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	fill(t, d, 3)
+	d.Exec(t, "DELETE FROM vault.secret_versions WHERE secret_id = (SELECT id FROM vault.secrets WHERE name = 'app/2')")
+	d.Exec(t, "UPDATE vault.secret_versions SET created_at = 'infinity', expires_at = CASE version WHEN 1 THEN 'infinity'::timestamptz ELSE expires_at END WHERE secret_id = md5('s3')::uuid")
+	found, err := lookupConn(t, open(t, d.URL("sealkeep_api"))).Sealed(t.Context(), []string{"app/3", "app/none", "app/1", "app/2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range found {
+		got = append(got, s.Name)
+		for _, v := range s.Versions {
+			got = append(got, fmt.Sprintf("%d %s %s", v.Version, v.State, v.Ciphertext))
+		}
+	}
+	want := []string{
+		"app/1", "3 current sealed1/3", "2 superseded sealed1/2", "app/2",
+		"app/3", "3 current sealed3/3", "2 superseded sealed3/2", "1 superseded sealed3/1",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+	if v := found[2].Versions[2]; v.ExpiresAt == nil || v.ExpiresAt.Year() != 1970 || v.CreatedAt.Year() != 1970 {
+		t.Errorf("infinite times came as %v and %v", v.ExpiresAt, v.CreatedAt)
+	}
+	s := found[0]
+	xmins := pgtest.Query[uint32](t, d, `SELECT xmin FROM vault.secrets WHERE name = 'app/1'
+		UNION ALL (SELECT xmin FROM vault.secret_versions WHERE secret_id = md5('s1')::uuid AND version > 1 ORDER BY version DESC)`)
+	if !slices.Equal(xmins, []uint32{s.Xmin, s.Versions[0].Xmin, s.Versions[1].Xmin}) {
+		t.Errorf("the tuples are %d, found %+v", xmins, s)
+	}
+}
+
+// Each of these writes, by the superuser, must show in the round that would let an answer leave.
+func TestAppend_TellsWhichHeldRowsAreNoLongerWhatTheyWere(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	fill(t, d, 4)
+	database := open(t, d.URL("sealkeep_api"))
+	conn, lookup, s := auditConn(t, database), lookupConn(t, database), openStream(t, d)
+	stale := func(of ...postgres.Held) []int {
+		t.Helper()
+		a := s.next(1)
+		a.Held = of
+		result := commits(t, conn, a)
+		s.moved(a)
+		return slices.Clone(result.Stale)
+	}
+	one, two, three := sealed(t, lookup, "app/1"), sealed(t, lookup, "app/2"), sealed(t, lookup, "app/3")
+	if got := stale(held(one, 0), held(two, 1), held(three, 0)); len(got) != 0 {
+		t.Fatalf("nothing was written, and %v are stale", got)
+	}
+
+	for what, statement := range map[string]string{
+		"an update of nothing":               "UPDATE vault.secret_versions SET state = state WHERE secret_id = $1 AND version = 3",
+		"another ciphertext":                 "UPDATE vault.secret_versions SET ciphertext = 'x' WHERE secret_id = $1 AND version = 3",
+		"an expiry":                          "UPDATE vault.secret_versions SET state = 'superseded', expires_at = now() WHERE secret_id = $1 AND version = 3",
+		"a write to the secret":              "UPDATE vault.secrets SET description = 'x' WHERE id = $1",
+		"another name":                       "UPDATE vault.secrets SET name = 'app/renamed' WHERE id = $1",
+		"another current version":            "UPDATE vault.secrets SET current_version = 2 WHERE id = $1",
+		"a delete of the version":            "DELETE FROM vault.secret_versions WHERE secret_id = $1 AND version = 3",
+		"a delete of the secret":             "DELETE FROM vault.secrets WHERE id = $1",
+		"a version in another secret's name": "UPDATE vault.secret_versions SET secret_id = md5('s4')::uuid, version = 9, state = 'pending' WHERE secret_id = $1 AND version = 3",
+	} {
+		if what == "another current version" {
+			d.Exec(t, "UPDATE vault.secrets SET name = 'app/2', description = '' WHERE id = $1", two.ID)
+		}
+		before := sealed(t, lookup, "app/2")
+		d.Exec(t, strings.Replace(statement, "$1", "'"+two.ID.String()+"'", 1))
+		if got := stale(held(one, 0), held(before, 0), held(three, 0)); !slices.Equal(got, []int{1}) {
+			t.Errorf("%s: stale are %v, want the second", what, got)
+		}
+		// As it was.
+		d.Exec(t, "DELETE FROM vault.secrets WHERE id IN ($1, md5('s4')::uuid)", two.ID)
+		d.Exec(t, "INSERT INTO vault.secrets (id, name, kind, format, current_version) VALUES ($1, 'app/2', 'manual', 'opaque', 3), (md5('s4')::uuid, 'app/4', 'manual', 'opaque', 3)", two.ID)
+		d.Exec(t, `INSERT INTO vault.secret_versions (secret_id, version, version_uid, state, kms_key_id, wrapped_dek, nonce, ciphertext)
+			VALUES ($1, 3, gen_random_uuid(), 'current', 'key', 'wrapped', repeat('n', 24)::bytea, 'sealed')`, two.ID)
+	}
+
+	t.Run("a version whose time is over, though nobody wrote", func(t *testing.T) {
+		d.Exec(t, "UPDATE vault.secret_versions SET expires_at = clock_timestamp() + interval '300 milliseconds' WHERE secret_id = $1 AND version = 2", three.ID)
+		now := sealed(t, lookup, "app/3")
+		if len(now.Versions) != 2 {
+			t.Skip("the machine took too long: it has expired already")
+		}
+		time.Sleep(400 * time.Millisecond)
+		if got := stale(held(now, 1)); !slices.Equal(got, []int{0}) {
+			t.Errorf("stale are %v", got)
+		}
+	})
+	t.Run("another number of valid versions", func(t *testing.T) {
+		all := held(one, 0)
+		all.Valid = 2
+		if got := stale(all); len(got) != 0 {
+			t.Errorf("two are valid, and %v are stale", got)
+		}
+		d.Exec(t, "UPDATE vault.secret_versions SET expires_at = now() + interval '1 hour' WHERE secret_id = $1 AND version = 1", one.ID)
+		if got := stale(all); !slices.Equal(got, []int{0}) {
+			t.Errorf("a third one is valid, and stale are %v", got)
+		}
+		all.Valid = 0
+		if got := stale(all); len(got) != 0 {
+			t.Errorf("nobody asked for their number, and %v are stale", got)
+		}
+	})
+	t.Run("many, in order", func(t *testing.T) {
+		unknown := held(one, 0)
+		unknown.SecretID = uuid.New()
+		if got := stale(unknown, held(one, 0), unknown, unknown, held(one, 0)); !slices.Equal(got, []int{0, 2, 3}) {
+			t.Errorf("stale are %v", got)
+		}
+	})
+}
+
+func TestI6_AChangeUnderOtherGrantsIsRefused(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	database, s := open(t, d.URL("sealkeep_api")), openStream(t, d)
+	try := func(epoch int64, bumps bool) error {
+		t.Helper()
+		tx := begin(t, database)
+		defer tx.Rollback(t.Context())
+		tx.UnderEpoch(epoch)
+		if bumps {
+			if err := tx.BumpEpoch(t.Context()); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Append(t.Context(), s.next(1))
+		return err
+	}
+	for epoch, allowed := range map[int64]bool{0: true, 1: true, 2: false, 7: false} {
+		for _, bumps := range []bool{false, true} {
+			err := try(epoch, bumps)
+			if allowed != (err == nil) || !allowed && !strings.Contains(err.Error(), postgres.ErrGrantsMoved.Error()) {
+				t.Errorf("under epoch %d, bumping %t: %v", epoch, bumps, err)
+			}
+		}
+	}
+}
+
+var scan = regexp.MustCompile(`(Scan.*) on (\w+)`)
+
+// scans lists the tables that a session's prepared statements read from end to end, by the plans that it keeps: every scan
+// that has no condition on an index.
+func scans(t *testing.T, session interface{ Raw() *pgx.Conn }) (statements int, tables []string) {
+	t.Helper()
+	ask := func(sql string) []string {
+		t.Helper()
+		rows, err := session.Raw().Query(t.Context(), sql)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lines
+	}
+	executions := ask(`SELECT format('EXPLAIN EXECUTE %I(%s)', name, rtrim(repeat('NULL,', cardinality(parameter_types)), ','))
+		FROM pg_prepared_statements WHERE statement LIKE '%vault._%' AND statement NOT LIKE '%pg_prepared%'`)
+	for _, execution := range executions {
+		plan := ask(execution)
+		for i, line := range plan {
+			m := scan.FindStringSubmatch(line)
+			if m == nil || strings.Contains(line, "Function Scan") || strings.Contains(line, "CTE Scan") {
+				continue
+			}
+			if m[2] == "authz_state" {
+				continue // it has one row
+			}
+			if i+1 == len(plan) || !strings.Contains(plan[i+1], "Index Cond") {
+				tables = append(tables, m[2])
+			}
+		}
+	}
+	return len(executions), tables
+}
+
+// What every read runs finds its rows by their keys, whatever the statistics say of the tables: here that they are empty,
+// as they are when a process starts on a new vault that then grows.
+func TestHotStatementsFindRowsByTheirKeys(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	database := open(t, d.URL("sealkeep_api"))
+	conn, lookup, s := auditConn(t, database), lookupConn(t, database), openStream(t, d)
+	fill(t, d, 1)
+	d.Exec(t, "ANALYZE vault.secrets, vault.secret_versions, vault.audit_streams")
+	found := sealed(t, lookup, "app/1")
+	for _, of := range [][]postgres.Held{nil, {held(found, 0)}} {
+		a := s.next(1)
+		a.Held = of
+		commits(t, conn, a)
+		s.moved(a)
+	}
+	for name, session := range map[string]struct {
+		session    interface{ Raw() *pgx.Conn }
+		statements int
+	}{"audit": {conn, 2}, "lookup": {lookup, 1}} {
+		n, tables := scans(t, session.session)
+		if n != session.statements || len(tables) > 0 {
+			t.Errorf("%s: %d statements, of which some read these from end to end: %v", name, n, tables)
+		}
+		// As a session would without its settings.
+		for _, statement := range []string{"SET enable_seqscan = on", "SET enable_hashjoin = on", "SET enable_mergejoin = on", "DISCARD PLANS"} {
+			if _, err := session.session.Raw().Exec(t.Context(), statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, tables := scans(t, session.session); len(tables) == 0 {
+			t.Errorf("%s: without the session's settings nothing is read from end to end either: this test sees nothing", name)
+		}
+	}
+}
