@@ -109,6 +109,9 @@ func pass[T any](ctx context.Context, v *Vault, c Caller, op operation, use func
 		if reason == "" {
 			return none, err
 		}
+		if a.rolledBack && work.Err() == nil {
+			withheld-- // others change grants, too: somebody got on each time
+		}
 		if err := a.withhold(ctx, reason, withheld); err != nil {
 			return none, err
 		}

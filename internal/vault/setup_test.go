@@ -40,6 +40,7 @@ type fixture struct {
 	admin   vault.Caller
 	log     *syncBuffer
 	metrics *prometheus.Registry
+	cfg     vault.Config
 }
 
 const processName = "vault-test"
@@ -76,21 +77,44 @@ func setupOn(t testing.TB, db *pgtest.Database, tune ...func(*vault.Config)) *fi
 	for _, change := range tune {
 		change(&cfg)
 	}
-	f.trail, err = audit.Open(f.api, f.keyring, f.vaultID, audit.Config{Process: processName, Log: cfg.Log, Metrics: f.metrics})
-	must(t, err)
-	must(t, f.trail.Start(ctx))
-	f.vault, err = vault.New(f.api, f.trail, f.keeper, f.vaultID, cfg)
-	must(t, err)
-	must(t, f.vault.Start(ctx))
-	t.Cleanup(func() {
-		stop, cancel := context.WithTimeout(ctx, 30*time.Second)
-		defer cancel()
-		must(t, f.vault.Stop(stop))
-		must(t, f.trail.Stop(stop))
-	})
+	f.serve(cfg)
 	f.admin = vault.Caller{Address: netip.MustParseAddr("127.0.0.1"), Token: issued.Token, RequestID: "test"}
 	eventually(t, "the vault is ready", func() bool { return f.vault.Ready(ctx) == nil })
 	return f
+}
+
+// serve starts a process on the fixture's database.
+func (f *fixture) serve(cfg vault.Config) {
+	f.t.Helper()
+	ctx := context.Background()
+	var err error
+	f.trail, err = audit.Open(f.api, f.keyring, f.vaultID, audit.Config{Process: processName, Log: cfg.Log, Metrics: f.metrics})
+	must(f.t, err)
+	must(f.t, f.trail.Start(ctx))
+	f.vault, err = vault.New(f.api, f.trail, f.keeper, f.vaultID, cfg)
+	must(f.t, err)
+	must(f.t, f.vault.Start(ctx))
+	f.cfg = cfg
+	running, trail := f.vault, f.trail
+	f.t.Cleanup(func() {
+		stop, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		must(f.t, running.Stop(stop))
+		must(f.t, trail.Stop(stop))
+	})
+}
+
+// other is another process of the same vault, which keeps what it keeps by itself.
+func (f *fixture) other() *fixture {
+	f.t.Helper()
+	o := *f
+	o.metrics, o.api = prometheus.NewRegistry(), f.open("sealkeep_api")
+	o.keeper = &watchedKeeper{Local: f.keeper.Local}
+	cfg := f.cfg
+	cfg.Metrics = o.metrics
+	o.serve(cfg)
+	eventually(f.t, "the other process is ready", func() bool { return o.vault.Ready(context.Background()) == nil })
+	return &o
 }
 
 func newKeeper(t testing.TB) *kms.Local {
@@ -176,7 +200,7 @@ type record struct {
 func (f *fixture) records(request string) []record {
 	f.t.Helper()
 	return pgtest.Query[record](f.t, f.db,
-		"SELECT actor, action, secret_name, version, outcome, request_id FROM vault.audit_log WHERE request_id = $1 ORDER BY stream_id, seq", request)
+		"SELECT actor, action, secret_name, version, outcome, request_id FROM vault.audit_log WHERE request_id = $1 ORDER BY at, stream_id, seq", request)
 }
 
 // outcomes gives "action outcome" of each record of a request.
