@@ -12,6 +12,7 @@ cat >"$work/probes" <<'PROBES'
 deny  internal/sensitive    code ~/internal/fault
 deny  internal/fault        code ~/internal/canon
 deny  internal/canon        code github.com/google/uuid
+deny  internal/limit        code ~/internal/fault
 deny  internal/canon        code log/slog
 allow internal/sensitive    code log/slog
 deny  internal/secret       code os
@@ -53,6 +54,7 @@ allow internal/postgres     test ~/internal/pgtest
 allow internal/postgres     code ~/internal/postgres/db
 allow internal/postgres     code github.com/jackc/pgx/v5
 deny  migrations            code ~/internal/postgres
+allow internal/vault        code ~/internal/limit
 deny  internal/vault        code github.com/gin-gonic/gin
 deny  internal/vault        code github.com/jackc/pgx/v5
 deny  internal/vault        code github.com/jackc/pgx/v5/pgxpool
