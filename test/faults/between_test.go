@@ -61,7 +61,9 @@ func (p *pair) fresh(t *testing.T, name, value string) bool {
 func questions(name, etag, value string) map[string]func(v *vaulttest.Vault, t *testing.T) *sealkeeptest.Response {
 	path := "/v1/secrets/" + name
 	return map[string]func(v *vaulttest.Vault, t *testing.T) *sealkeeptest.Response{
-		"read": func(v *vaulttest.Vault, t *testing.T) *sealkeeptest.Response { return v.Do(t, http.MethodGet, path, nil) },
+		"read": func(v *vaulttest.Vault, t *testing.T) *sealkeeptest.Response {
+			return v.Do(t, http.MethodGet, path, nil)
+		},
 		"read of a version": func(v *vaulttest.Vault, t *testing.T) *sealkeeptest.Response {
 			return v.Do(t, http.MethodGet, path+"?version=1", nil)
 		},
