@@ -125,6 +125,16 @@ func (m *machine) query(ctx context.Context, database, sql string, into ...any) 
 	return conn.QueryRow(ctx, sql).Scan(into...)
 }
 
+// execute runs SQL in a database as its superuser.
+func (m *machine) execute(ctx context.Context, database, sql string) error {
+	conn, err := pgx.Connect(ctx, m.superuser(database))
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, sql)
+	return errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
+}
+
 // build makes a program of the product as it is shipped, and gives its path.
 func (m *machine) build(ctx context.Context, name string) (string, error) {
 	root, err := repositoryRoot()

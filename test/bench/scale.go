@@ -27,10 +27,11 @@ const bulkVersions = 3
 
 // scaleFacts are what a run with -scale found besides rates.
 type scaleFacts struct {
-	Secrets, Versions int64
-	Wide              int
-	TableScans        int64 // of the secrets' tables in the large vault while it was measured
-	Lookups           int64 // index scans of the same
+	Secrets    int64 `json:"secrets"`
+	Versions   int64 `json:"versions"`
+	Wide       int   `json:"read_at_random"`
+	TableScans int64 `json:"table_scans"` // of the secrets' tables in the large vault while it was measured
+	Lookups    int64 `json:"index_scans"` // of the same
 }
 
 // scale measures two vaults that differ in nothing but how much they hold.

@@ -93,7 +93,7 @@ func (r *run) observe(now int64) (over bool) {
 	if !r.measuring && r.endedAt == 0 && now >= int64(r.spec.Warmup) {
 		r.measuring, r.measureAt, r.cpuAt = true, now, processorTime()
 	}
-	if r.measuring && r.spec.Requests == 0 && now >= int64(r.spec.Warmup+r.spec.Duration) {
+	if r.measuring && r.spec.Requests == 0 && now-r.measureAt >= int64(r.spec.Duration) {
 		r.stopMeasuring(now)
 	}
 	if r.spec.Requests > 0 {

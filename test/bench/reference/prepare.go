@@ -87,7 +87,7 @@ func Prepare(ctx context.Context, database func(name string) string, n, lanes in
 	if err != nil {
 		return Config{}, fmt.Errorf("filling the references' tables: %w", err)
 	}
-	_, err = conn.Exec(ctx, "ANALYZE vault.secrets, vault.secret_versions")
+	_, err = conn.Exec(ctx, "VACUUM (ANALYZE)")
 	return c, err
 }
 
