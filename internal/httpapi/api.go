@@ -32,11 +32,6 @@ import (
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
 
-// requestTimeout bounds a request from its headers to its answer, which is 503 if it takes longer. It only has to end
-// what nothing else does: recording, the database and the key keeper have shorter limits of their own. The server's write
-// timeout is longer, so that the answer can still be written.
-const requestTimeout = 25 * time.Second
-
 // Config is what the edge needs besides the use cases.
 type Config struct {
 	// AddressPolicy finds a request's client address. The zero value trusts no proxy.
@@ -50,7 +45,7 @@ type Config struct {
 	// Ready tells whether requests would be served, for /readyz; its error is logged and never shown. Nil asks the
 	// vault alone.
 	Ready func(ctx context.Context) error
-	// Clock gives the time, of which only differences are used, for durations. Nil is time.Now.
+	// Clock gives the time, for durations, deadlines and the time of a request's line. Nil is time.Now.
 	Clock func() time.Time
 }
 
@@ -58,9 +53,11 @@ type api struct {
 	vault   *vault.Vault
 	cfg     Config
 	metrics *metrics
+	series  *allSeries
 	engine  *gin.Engine
+	buffers buffers
 	// secrets holds the routes below /v1/secrets/ by verb and method; the verb of the secret itself is "".
-	secrets map[string]map[string]route
+	secrets map[string]map[string]*route
 }
 
 // New returns the handler of the public listener. It holds no resources and starts no goroutines; requests that it was
@@ -91,7 +88,7 @@ func newAPI(v *vault.Vault, cfg Config) (*api, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &api{vault: v, cfg: cfg, metrics: m}
+	a := &api{vault: v, cfg: cfg, metrics: m, series: newAllSeries(m, cfg.Log.Handler())}
 	if a.engine, err = newEngine(); err != nil {
 		return nil, err
 	}

@@ -9,14 +9,13 @@ import (
 	"strings"
 
 	"github.com/sealkeep/sealkeep/internal/fault"
-	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
 const (
 	// maxBody is the longest body, in bytes. It leaves room for a value of 64 KiB with every byte escaped.
 	maxBody = 1 << 20
 	// firstRead is what is set aside for a body before any of it has come, whatever length was announced.
-	firstRead = 4 << 10
+	firstRead = smallBuffer
 )
 
 var (
@@ -28,8 +27,8 @@ var (
 	errEncoding     = fault.New(fault.UnsupportedMedia, "send the body without Content-Encoding")
 )
 
-// readBody reads a request's body as the rule says. It may hold plaintext: the caller zeroes it.
-func readBody(r *http.Request, rule bodyRule) ([]byte, error) {
+// readBody reads a request's body as the rule says into one of b's buffers, to which the caller gives it back.
+func readBody(b *buffers, r *http.Request, rule bodyRule) ([]byte, error) {
 	switch {
 	case r.ContentLength == 0 && rule == bodyRequired:
 		return nil, errBodyRequired
@@ -44,43 +43,43 @@ func readBody(r *http.Request, rule bodyRule) ([]byte, error) {
 			return nil, err
 		}
 	}
-	body, err := readAll(r.Body)
+	body, err := readAll(b, r.Body)
 	if err != nil {
 		return nil, err
 	}
 	if len(body) == 0 {
+		b.put(body)
 		if rule == bodyRequired {
 			return nil, errBodyRequired
 		}
 		return nil, nil
 	}
 	if err := checkMediaType(r.Header); err != nil {
-		sensitive.Zero(body)
+		b.put(body)
 		return nil, err
 	}
 	return body, nil
 }
 
-// readAll reads at most maxBody bytes, and zeroes every buffer that it outgrows.
-func readAll(r io.Reader) ([]byte, error) {
-	body := make([]byte, 0, firstRead)
+// readAll reads at most maxBody bytes. Every buffer that it outgrows is zeroed.
+func readAll(b *buffers, r io.Reader) ([]byte, error) {
+	body := b.get(firstRead)
 	for {
 		n, err := r.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
 		switch {
 		case len(body) > maxBody:
-			sensitive.Zero(body)
+			b.put(body)
 			return nil, errBodyTooLarge
 		case errors.Is(err, io.EOF):
 			return body, nil
 		case err != nil:
-			sensitive.Zero(body)
+			b.put(body)
 			return nil, bodyError(err)
 		case len(body) == cap(body):
 			// One byte more than the limit is room enough to see that it is exceeded.
-			larger := make([]byte, len(body), min(2*cap(body), maxBody+1))
-			copy(larger, body)
-			sensitive.Zero(body)
+			larger := append(b.get(min(2*cap(body), maxBody+1)), body...)
+			b.put(body)
 			body = larger
 		}
 	}
@@ -96,10 +95,10 @@ func bodyError(err error) error {
 }
 
 func checkMediaType(h http.Header) error {
-	if h.Get("Content-Encoding") != "" {
+	if len(h[contentEncoding]) > 0 && h[contentEncoding][0] != "" {
 		return errEncoding
 	}
-	lines := h.Values("Content-Type")
+	lines := h[contentType]
 	if len(lines) != 1 {
 		return errMediaType
 	}

@@ -63,7 +63,7 @@ func TestReadBody(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := readBody(bodyRequest(strings.NewReader(c.body), c.length, c.header...), c.rule)
+			got, err := readBody(nil, bodyRequest(strings.NewReader(c.body), c.length, c.header...), c.rule)
 			if !errors.Is(err, c.want) {
 				t.Fatalf("%v; want %v", err, c.want)
 			}
@@ -80,11 +80,11 @@ func TestReadBody(t *testing.T) {
 func TestLongBodiesAreRefusedUnread(t *testing.T) {
 	t.Parallel()
 	unread := iotest.ErrReader(errors.New("it was read"))
-	_, err := readBody(bodyRequest(unread, maxBody+1, "Content-Type", "application/json"), bodyRequired)
+	_, err := readBody(nil, bodyRequest(unread, maxBody+1, "Content-Type", "application/json"), bodyRequired)
 	if !errors.Is(err, errBodyTooLarge) {
 		t.Error(err)
 	}
-	_, err = readBody(bodyRequest(unread, 1<<62, "Content-Type", "application/json"), bodyRequired)
+	_, err = readBody(nil, bodyRequest(unread, 1<<62, "Content-Type", "application/json"), bodyRequired)
 	if !errors.Is(err, errBodyTooLarge) {
 		t.Error(err)
 	}
@@ -110,7 +110,7 @@ func (s *spy) Read(p []byte) (int, error) {
 func TestI1_BuffersThatABodyOutgrowsAreZeroed(t *testing.T) {
 	t.Parallel()
 	s := &spy{from: strings.NewReader(strings.Repeat("secret", 5000)), piece: 1000}
-	body, err := readAll(s)
+	body, err := readAll(nil, s)
 	if err != nil || string(body) != strings.Repeat("secret", 5000) {
 		t.Fatal(err, len(body))
 	}
@@ -130,7 +130,7 @@ func TestI1_ABodyThatBreaksOffIsZeroed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := &spy{from: strings.NewReader("secret"), piece: 3, end: end}
-			body, err := readAll(s)
+			body, err := readAll(nil, s)
 			if fault.KindOf(err) != fault.Invalid || body != nil {
 				t.Fatal(err, body)
 			}

@@ -9,19 +9,23 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/sealkeep/sealkeep/internal/secret"
-	"github.com/sealkeep/sealkeep/internal/sensitive"
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
 
 // disclosure is the buffer of an answer that holds plaintext: JSON that is written by hand, so that the plaintext is
-// copied once, and into memory that is zeroed. When it grows it zeroes what it leaves behind; release zeroes the rest.
-type disclosure struct{ buf []byte }
+// copied once, and into memory that is zeroed. When it grows it gives back what it leaves behind; release gives back the
+// rest.
+type disclosure struct {
+	buf  []byte
+	from *buffers
+}
 
 // disclose writes an answer with plaintext.
 func (x *exchange) disclose(status int, fill func(*disclosure) error) error {
-	var d disclosure
+	d := &x.disclosure
+	d.from = x.buffers
 	defer d.release()
-	if err := fill(&d); err != nil {
+	if err := fill(d); err != nil {
 		return err
 	}
 	x.write(status, d.buf)
@@ -33,13 +37,15 @@ func (d *disclosure) reserve(n int) {
 	if cap(d.buf)-len(d.buf) >= n {
 		return
 	}
-	larger := make([]byte, len(d.buf), max(2*cap(d.buf), len(d.buf)+n))
-	copy(larger, d.buf)
-	sensitive.Zero(d.buf)
+	larger := append(d.from.get(max(2*cap(d.buf), len(d.buf)+n)), d.buf...)
+	d.from.put(d.buf)
 	d.buf = larger
 }
 
-func (d *disclosure) release() { sensitive.Zero(d.buf) }
+func (d *disclosure) release() {
+	d.from.put(d.buf)
+	d.buf = nil
+}
 
 // raw appends JSON as it is.
 func (d *disclosure) raw(json string) {
@@ -49,7 +55,14 @@ func (d *disclosure) raw(json string) {
 
 // text appends a JSON string. Text that is not UTF-8 is an error.
 func (d *disclosure) text(s []byte) (err error) {
-	d.reserve(quotedLen(s))
+	n := quotedLen(s)
+	d.reserve(n)
+	if n == len(s)+2 { // as most: there is nothing to escape
+		d.buf = append(d.buf, '"')
+		d.buf = append(d.buf, s...)
+		d.buf = append(d.buf, '"')
+		return nil
+	}
 	d.buf, err = jsontext.AppendQuote(d.buf, s)
 	return err
 }
@@ -81,18 +94,46 @@ func (d *disclosure) base64(b []byte) {
 
 // secret appends a secret in the shape of GET, without the value if there is none to show.
 func (d *disclosure) secret(s *vault.Secret) error {
-	d.raw(`{"name":`)
-	if err := d.text([]byte(s.Name)); err != nil {
-		return err
-	}
-	// Kind, format and time are of a few known characters.
-	d.raw(`,"kind":"` + string(s.Kind) + `","format":"` + string(s.Format) + `","version":` + strconv.FormatInt(s.Version, 10))
+	// Names, kinds, formats and times are of a few known characters.
+	d.raw(`{"name":"`)
+	d.raw(s.Name)
+	d.raw(`","kind":"`)
+	d.raw(string(s.Kind))
+	d.raw(`","format":"`)
+	d.raw(string(s.Format))
+	d.raw(`","version":`)
+	d.integer(s.Version)
 	if s.Material != nil {
 		if err := d.material(s.Material); err != nil {
 			return err
 		}
 	}
-	d.raw(`,"created_at":"` + timestamp(s.CreatedAt) + `"}`)
+	d.raw(`,"created_at":"`)
+	d.time(s.CreatedAt)
+	d.raw(`"}`)
+	return nil
+}
+
+// secrets appends an array of secrets.
+func (d *disclosure) secrets(list []*vault.Secret) error {
+	const rest = 192 // is longer than all of a secret's JSON but its name and its material
+	n := len("[]")
+	for _, s := range list {
+		if n += len(s.Name) + rest; s.Material != nil {
+			n += s.Material.Username.Len() + s.Material.Value.Len()
+		}
+	}
+	d.reserve(n) // at once; what needs escaping may make it grow
+	d.raw("[")
+	for i, s := range list {
+		if i > 0 {
+			d.raw(",")
+		}
+		if err := d.secret(s); err != nil {
+			return err
+		}
+	}
+	d.raw("]")
 	return nil
 }
 
@@ -114,6 +155,18 @@ func (d *disclosure) material(m *secret.Material) error {
 	return d.text(m.Value.Reveal())
 }
 
+// verdict appends the answer of a verify.
+func (d *disclosure) verdict(v vault.Verdict) error {
+	if !v.Valid {
+		d.raw(`{"valid":false}`)
+		return nil
+	}
+	d.raw(`{"valid":true,"version":`)
+	d.integer(v.Version)
+	d.raw(`}`)
+	return nil
+}
+
 // token appends a new token.
 func (d *disclosure) token(t *vault.IssuedToken) error {
 	head, err := marshal(issuedTokenView{Name: t.Name, Role: t.Role, CreatedAt: timestamp(t.CreatedAt), ExpiresAt: optionalTime(t.ExpiresAt)})
@@ -128,8 +181,45 @@ func (d *disclosure) token(t *vault.IssuedToken) error {
 	return nil
 }
 
+func (d *disclosure) integer(n int64) {
+	d.reserve(len("-9223372036854775808"))
+	d.buf = strconv.AppendInt(d.buf, n, 10)
+}
+
+func (d *disclosure) time(t time.Time) {
+	d.reserve(2 * len("2006-01-02T15:04:05.000000Z"))
+	d.buf = appendTimestamp(d.buf, t)
+}
+
 // timestamp gives a time as RFC 3339 has it, in UTC, with microseconds always.
-func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
+func timestamp(t time.Time) string { return string(appendTimestamp(nil, t)) }
+
+func appendTimestamp(dst []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	if year < 0 || year > 9999 { // no times of ours
+		return t.AppendFormat(dst, "2006-01-02T15:04:05.000000Z")
+	}
+	hour, minute, second := t.Clock()
+	dst = appendDigits(dst, year, 4)
+	dst = appendDigits(append(dst, '-'), int(month), 2)
+	dst = appendDigits(append(dst, '-'), day, 2)
+	dst = appendDigits(append(dst, 'T'), hour, 2)
+	dst = appendDigits(append(dst, ':'), minute, 2)
+	dst = appendDigits(append(dst, ':'), second, 2)
+	dst = appendDigits(append(dst, '.'), t.Nanosecond()/1000, 6)
+	return append(dst, 'Z')
+}
+
+// appendDigits appends the last digits of n, with leading zeros.
+func appendDigits(dst []byte, n, digits int) []byte {
+	var text [6]byte
+	for i := digits - 1; i >= 0; i-- {
+		text[i] = byte('0' + n%10)
+		n /= 10
+	}
+	return append(dst, text[:digits]...)
+}
 
 func optionalTime(t *time.Time) *string {
 	if t == nil {

@@ -49,13 +49,16 @@ func (x *exchange) fail(err error) {
 	}
 	h := x.out.Header()
 	// What a handler may have set for the answer that it then couldn't give.
-	h.Del("ETag")
-	h.Del("Location")
+	delete(h, etag)
+	delete(h, location)
 	switch kind {
 	case fault.Unauthenticated:
 		h.Set("WWW-Authenticate", "Bearer")
 	case fault.Unavailable:
 		h.Set("Retry-After", seconds(max(retryAfter, time.Second)))
+		if isOverdue(x.request.Context()) {
+			h.Set("Connection", "close")
+		}
 	case fault.Throttled:
 		h.Set("Retry-After", seconds(max(retryAfter, time.Second)))
 	case fault.TooLarge:

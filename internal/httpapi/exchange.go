@@ -14,12 +14,18 @@ import (
 
 // exchange is one request with its answer: what the handlers need to know of the one, and what the log and the metrics
 // need to know of the other.
+//
+// It is the writer that gin is handed, and that exchangeOf finds it by.
 type exchange struct {
 	recorder
 	// out is where the answer is written: gin's writer within its handlers, which keeps gin from adding an answer of its
-	// own, else the recorder.
+	// own, else the exchange itself.
 	out     http.ResponseWriter
 	request *http.Request
+	// ctx is the request's with our time limit and the request id, for use cases.
+	ctx     context.Context
+	limit   limit
+	buffers *buffers
 
 	id      string // the request id
 	traceID string // or empty
@@ -36,6 +42,11 @@ type exchange struct {
 	query map[string]string // the known parameters that were given
 	body  []byte            // zeroed when the handler has returned
 
+	disclosure disclosure
+
+	values    [3]string // of headers; see set
+	valuesSet int
+
 	err   error  // what failed, for the log
 	code  string // its public code
 	panic *panicked
@@ -47,13 +58,14 @@ func (a *api) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{
 		recorder: recorder{ResponseWriter: w},
 		request:  r,
+		buffers:  &a.buffers,
 		id:       requestID(r.Header),
 		traceID:  traceID(r.Header),
 		started:  a.cfg.Clock(),
 		route:    unmatched,
 	}
-	x.out = &x.recorder
-	x.address, x.addressErr = a.cfg.AddressPolicy.ClientAddress(r.RemoteAddr, r.Header.Values("X-Forwarded-For"))
+	x.out = x
+	x.address, x.addressErr = a.cfg.AddressPolicy.ClientAddress(r.RemoteAddr, r.Header[xForwardedFor])
 	if x.addressErr != nil {
 		x.address = netip.Addr{}
 	}
@@ -62,7 +74,7 @@ func (a *api) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 
 // authenticate takes the token out of the headers. Whoever calls it releases x.token.
 func (x *exchange) authenticate() {
-	x.token, x.tokenErr = access.ParseAuthorization(x.request.Header.Values("Authorization"))
+	x.token, x.tokenErr = access.ParseAuthorization(x.request.Header[authorization])
 }
 
 func (x *exchange) caller() vault.Caller {
@@ -71,10 +83,10 @@ func (x *exchange) caller() vault.Caller {
 
 // write sends an answer. An empty body gives none, and no Content-Type. Whether it arrives is not known.
 func (x *exchange) write(status int, body []byte) {
-	h := x.out.Header()
 	if len(body) > 0 {
-		h.Set("Content-Type", "application/json")
-		h.Set("Content-Length", strconv.Itoa(len(body)))
+		h := x.out.Header()
+		h[contentType] = jsonOnly
+		x.set(h, contentLength, strconv.Itoa(len(body)))
 	}
 	x.out.WriteHeader(status)
 	if len(body) > 0 {
@@ -110,10 +122,3 @@ func (r *recorder) Write(b []byte) (int, error) {
 
 // Unwrap is for http.ResponseController.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
-
-// exchangeKey finds the exchange behind gin's back. Nobody outside this package does: use cases get an explicit caller.
-type exchangeKey struct{}
-
-func withExchange(ctx context.Context, x *exchange) context.Context {
-	return context.WithValue(ctx, exchangeKey{}, x)
-}

@@ -1,7 +1,12 @@
 package httpapi
 
 import (
+	"log/slog"
+	"maps"
 	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -54,4 +59,57 @@ func foldMethod(method string) string {
 		return method
 	}
 	return "other"
+}
+
+// seriesKey tells apart what requests are counted and logged under. It has few values: patterns, known methods, statuses
+// that are really answered.
+type seriesKey struct {
+	route  string
+	method string
+	status int
+}
+
+// series is what is the same for all requests of a key: finding it costs less than making it.
+type series struct {
+	requests prometheus.Counter
+	duration prometheus.Observer
+	log      slog.Handler // writes the key's parts into each line
+}
+
+// allSeries are the series of all keys that have occurred.
+type allSeries struct {
+	metrics *metrics
+	log     slog.Handler
+
+	known  atomic.Pointer[map[seriesKey]*series] // is replaced, never changed
+	adding sync.Mutex
+}
+
+func newAllSeries(m *metrics, log slog.Handler) *allSeries {
+	s := &allSeries{metrics: m, log: log}
+	s.known.Store(&map[seriesKey]*series{})
+	return s
+}
+
+func (s *allSeries) of(key seriesKey) *series {
+	if one, ok := (*s.known.Load())[key]; ok {
+		return one
+	}
+	s.adding.Lock()
+	defer s.adding.Unlock()
+	known := *s.known.Load()
+	if one, ok := known[key]; ok {
+		return one
+	}
+	one := &series{
+		requests: s.metrics.requests.WithLabelValues(key.route, key.method, strconv.Itoa(key.status)),
+		duration: s.metrics.duration.WithLabelValues(key.route, key.method),
+		log: s.log.WithAttrs([]slog.Attr{
+			slog.String("method", key.method), slog.String("route", key.route), slog.Int("status", key.status),
+		}),
+	}
+	known = maps.Clone(known)
+	known[key] = one
+	s.known.Store(&known)
+	return one
 }

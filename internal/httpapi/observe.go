@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
-	"strconv"
 	"strings"
 
 	"github.com/sealkeep/sealkeep/internal/fault"
@@ -18,13 +17,13 @@ import (
 // panics, the log line and the metrics. It is around gin, not within, so that it also covers gin.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := a.newExchange(w, r)
-	ctx, cancel := context.WithTimeout(telemetry.WithRequestID(withExchange(r.Context(), x), x.id), requestTimeout)
-	defer cancel()
+	x.ctx = telemetry.WithRequestID(x.limit.start(r, x.started), x.id)
+	defer x.limit.stop()
 
 	h := w.Header()
-	h.Set("X-Request-Id", x.id)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
+	x.set(h, xRequestID, x.id)
+	h[xContentTypeOptions] = noSniff
+	h[cacheControl] = noStore
 
 	a.metrics.inFlight.Inc()
 	defer a.metrics.inFlight.Dec()
@@ -36,7 +35,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 	}()
-	a.engine.ServeHTTP(&x.recorder, r.WithContext(ctx))
+	a.engine.ServeHTTP(x, r)
 }
 
 // panicked is a recovered panic.
@@ -49,7 +48,7 @@ func (a *api) settle(x *exchange, value any) (abort bool) {
 	}
 	x.panic = &panicked{what: describePanic(value), stack: callers()}
 	a.metrics.panics.Inc()
-	x.out = &x.recorder
+	x.out = x
 	late := x.status != 0
 	x.fail(fault.Wrap(fault.Internal, errors.New("panic: "+x.panic.what), ""))
 	return late
@@ -85,42 +84,50 @@ func callers() string {
 
 // observe counts the request and writes its line. ctx is the connection's, without our time limit.
 func (a *api) observe(ctx context.Context, x *exchange) {
-	took := a.cfg.Clock().Sub(x.started)
-	method := foldMethod(x.request.Method)
-	a.metrics.requests.WithLabelValues(x.route, method, strconv.Itoa(x.status)).Inc()
-	a.metrics.duration.WithLabelValues(x.route, method).Observe(took.Seconds())
+	now := a.cfg.Clock()
+	took := now.Sub(x.started)
+	series := a.series.of(seriesKey{x.route, foldMethod(x.request.Method), x.status})
+	series.requests.Inc()
+	series.duration.Observe(took.Seconds())
 
-	clientGone := ctx.Err() != nil
-	attrs := []slog.Attr{
+	ended := ctx.Err() != nil
+	clientGone := ended && !isOverdue(ctx)
+	if ended {
+		ctx = context.WithoutCancel(ctx) // its line is written all the same
+	}
+	level := x.level(clientGone)
+	if !series.log.Enabled(ctx, level) {
+		return
+	}
+	// Not by a slog.Logger, which would look up the caller and the time for each line.
+	line := slog.NewRecord(now, level, "request", 0)
+	line.AddAttrs(
 		slog.String("request_id", x.id),
-		slog.String("method", method),
-		slog.String("route", x.route),
-		slog.Int("status", x.status),
 		slog.Float64("duration_ms", float64(took.Microseconds())/1000),
 		slog.Bool("token", !x.token.IsZero()),
-	}
+	)
 	if x.address.IsValid() {
-		attrs = append(attrs, slog.String("client", x.address.String()))
+		line.AddAttrs(slog.String("client", x.address.String()))
 	}
 	if x.addressErr != nil {
-		attrs = append(attrs, slog.String("client_error", x.addressErr.Error()))
+		line.AddAttrs(slog.String("client_error", x.addressErr.Error()))
 	}
 	if x.traceID != "" {
-		attrs = append(attrs, slog.String("trace_id", x.traceID))
+		line.AddAttrs(slog.String("trace_id", x.traceID))
 	}
 	if x.code != "" {
-		attrs = append(attrs, slog.String("code", x.code))
+		line.AddAttrs(slog.String("code", x.code))
 	}
 	if x.err != nil {
-		attrs = append(attrs, slog.String("error", x.err.Error()))
+		line.AddAttrs(slog.String("error", x.err.Error()))
 	}
 	if x.panic != nil {
-		attrs = append(attrs, slog.String("stack", x.panic.stack))
+		line.AddAttrs(slog.String("stack", x.panic.stack))
 	}
 	if clientGone || x.writeErr != nil {
-		attrs = append(attrs, slog.Bool("client_gone", true))
+		line.AddAttrs(slog.Bool("client_gone", true))
 	}
-	a.cfg.Log.LogAttrs(context.WithoutCancel(ctx), x.level(clientGone), "request", attrs...)
+	_ = series.log.Handle(ctx, line) // a log that can't be written has nowhere to say so
 }
 
 // level is error for our own failures alone. That a request ends because its client left is not one.

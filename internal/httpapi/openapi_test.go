@@ -230,7 +230,7 @@ func TestAnswersHaveTheFieldsOfTheirSchemas(t *testing.T) {
 		"Status":          {viewStatus("v", &vault.Status{})},
 		"Healthy":         {probeView{Status: "ok"}},
 		"Ready":           {probeView{Status: "ready"}},
-		"Verdict":         {verdictView{}, verdictView{Valid: true, Version: 1}},
+		"Verdict":         {verdict(t, vault.Verdict{}), verdict(t, vault.Verdict{Valid: true, Version: 1})},
 		"Secret":          {disclosed(t, text("v")), disclosed(t, nil)},
 		"IssuedToken":     {issued(t)},
 	} {
@@ -306,6 +306,15 @@ func disclosed(t *testing.T, m *secret.Material) map[string]any {
 	t.Helper()
 	var b disclosure
 	if err := b.secret(sample(m)); err != nil {
+		t.Fatal(err)
+	}
+	return object(t, b.buf)
+}
+
+func verdict(t *testing.T, v vault.Verdict) map[string]any {
+	t.Helper()
+	var b disclosure
+	if err := b.verdict(v); err != nil {
 		t.Fatal(err)
 	}
 	return object(t, b.buf)

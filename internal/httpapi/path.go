@@ -19,7 +19,10 @@ const (
 	verbVersions = "versions"
 )
 
-var verbs = []string{verbRotate, verbVerify, verbVersions}
+var (
+	verbs    = []string{verbRotate, verbVerify, verbVersions}
+	reserved = secret.ReservedSegments()
+)
 
 var (
 	errBadEscape     = fault.New(fault.Invalid, "the path has a '%' that two hexadecimal digits don't follow")
@@ -37,6 +40,14 @@ func rawPath(u *url.URL) string {
 	return u.EscapedPath()
 }
 
+// secretPath takes apart a path below /v1/secrets/, as splitPath does.
+func secretPath(u *url.URL) (name secret.Name, verb string, err error) {
+	if u.RawPath == "" { // then u.Path is what decoding the path as it was sent gives
+		return splitDecoded(strings.TrimPrefix(u.Path, secretsPrefix))
+	}
+	return splitPath(strings.TrimPrefix(u.RawPath, secretsPrefix))
+}
+
 // splitPath takes apart what follows /v1/secrets/ in a path as it was sent, percent-encoded. Every escape is decoded,
 // once, before anything is looked at, so that "%2F" is a slash and "rot%61te" is rotate: two spellings of a path can't
 // mean two things.
@@ -48,7 +59,11 @@ func splitPath(raw string) (name secret.Name, verb string, err error) {
 	if err != nil {
 		return "", "", errBadEscape
 	}
-	if before, last, below := cutLast(path); below && slices.Contains(secret.ReservedSegments(), last) {
+	return splitDecoded(path)
+}
+
+func splitDecoded(path string) (name secret.Name, verb string, err error) {
+	if before, last, below := cutLast(path); below && slices.Contains(reserved, last) {
 		if name, err = secret.ParseName(before); err != nil {
 			return "", "", err
 		}

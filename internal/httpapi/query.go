@@ -106,19 +106,14 @@ func eventsRequest(query map[string]string) (r vault.EventsRequest, err error) {
 	return r, nil
 }
 
-const (
-	ifMatch     = "If-Match"
-	ifNoneMatch = "If-None-Match"
-)
-
 // checkConditions refuses conditions that the route would not honour. A change that was meant to be guarded must not go
 // through unguarded; on requests that change nothing an unhonoured If-None-Match is harmless.
 func checkConditions(r *http.Request, honoured string) error {
-	if honoured != ifMatch && len(r.Header.Values(ifMatch)) > 0 {
+	if honoured != ifMatch && len(r.Header[ifMatch]) > 0 {
 		return fault.New(fault.Invalid, "If-Match is only for PUT and DELETE of a secret")
 	}
 	safe := r.Method == http.MethodGet
-	if honoured != ifNoneMatch && !safe && len(r.Header.Values(ifNoneMatch)) > 0 {
+	if honoured != ifNoneMatch && !safe && len(r.Header[ifNoneMatch]) > 0 {
 		return fault.New(fault.Invalid, "If-None-Match is only for GET of a secret")
 	}
 	return nil
@@ -127,7 +122,7 @@ func checkConditions(r *http.Request, honoured string) error {
 // precondition reads If-Match. Weak tags stay in it: they match nothing, and a header with nothing else must fail, not
 // count as absent.
 func precondition(h http.Header) (vault.Precondition, error) {
-	lines := h.Values(ifMatch)
+	lines := h[ifMatch]
 	if len(lines) == 0 {
 		return vault.Precondition{}, nil
 	}
@@ -137,7 +132,7 @@ func precondition(h http.Header) (vault.Precondition, error) {
 
 // noneMatch reads If-None-Match, whose comparison is weak: the mark of weak tags is taken off.
 func noneMatch(h http.Header) ([]string, error) {
-	lines := h.Values(ifNoneMatch)
+	lines := h[ifNoneMatch]
 	if len(lines) == 0 {
 		return nil, nil
 	}

@@ -2,8 +2,10 @@ package httpapi
 
 import (
 	"crypto/rand"
+	mathrand "math/rand/v2"
 	"net/http"
 	"strings"
+	"sync"
 )
 
 const maxRequestID = 64
@@ -11,10 +13,33 @@ const maxRequestID = 64
 // requestID gives the client's own X-Request-Id if there is exactly one, of 1 to 64 bytes of [A-Za-z0-9._-], and a new
 // random one otherwise. It goes into logs, audit records and headers, where other text could pass for something else.
 func requestID(h http.Header) string {
-	if lines := h.Values("X-Request-Id"); len(lines) == 1 && isRequestID(lines[0]) {
+	if lines := h[xRequestID]; len(lines) == 1 && isRequestID(lines[0]) {
 		return lines[0]
 	}
-	return rand.Text()
+	return newRequestID()
+}
+
+// generators make request ids. Each is a strong generator of its own, seeded by the system, which to ask for every id
+// would take ten times as long. Nothing rests on ids being secret.
+var generators = sync.Pool{New: func() any {
+	var seed [32]byte
+	_, _ = rand.Read(seed[:]) // it never fails: the program would have ended
+	return mathrand.NewChaCha8(seed)
+}}
+
+// newRequestID gives 128 random bits as 26 letters and digits.
+func newRequestID() string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	g := generators.Get().(*mathrand.ChaCha8)
+	halves := [2]uint64{g.Uint64(), g.Uint64()}
+	generators.Put(g)
+	var id [26]byte
+	for i := range id {
+		half := &halves[i/13]
+		id[i] = alphabet[*half%32]
+		*half /= 32
+	}
+	return string(id[:])
 }
 
 func isRequestID(s string) bool {
@@ -44,7 +69,7 @@ const (
 
 // traceID gives the trace id of the client's traceparent, 32 hexadecimal digits, or "" if there is none that is valid.
 func traceID(h http.Header) string {
-	lines := h.Values("Traceparent")
+	lines := h[traceparent]
 	if len(lines) != 1 {
 		return ""
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/fault"
-	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
 // route is one operation of the API. Everything that it accepts is listed here; what isn't is refused before its handler
@@ -76,7 +75,7 @@ func routes() []route {
 // register hands the routes to gin. Names of secrets hold slashes, so all routes on one secret share a wildcard per
 // method, and splitPath tells them apart.
 func (a *api) register() {
-	a.secrets = map[string]map[string]route{}
+	a.secrets = map[string]map[string]*route{}
 	wildcards := map[string]bool{}
 	for _, r := range routes() {
 		below, onSecret := strings.CutPrefix(r.pattern, secretPattern)
@@ -86,9 +85,9 @@ func (a *api) register() {
 		}
 		verb := strings.TrimPrefix(below, "/")
 		if a.secrets[verb] == nil {
-			a.secrets[verb] = map[string]route{}
+			a.secrets[verb] = map[string]*route{}
 		}
-		a.secrets[verb][r.method] = r
+		a.secrets[verb][r.method] = &r
 		if !wildcards[r.method] {
 			wildcards[r.method] = true
 			a.engine.Handle(r.method, secretsPrefix+"*path", a.onSecret)
@@ -101,10 +100,10 @@ func (a *api) register() {
 	a.engine.NoMethod(a.onNoMethod)
 }
 
-// exchangeOf finds the exchange that gin is handling, and has it answer through gin's writer.
+// exchangeOf finds the exchange that gin is handling, and has it answer through gin's writer, which wraps the one that
+// gin was handed.
 func exchangeOf(c *gin.Context) *exchange {
-	x := c.Request.Context().Value(exchangeKey{}).(*exchange)
-	x.request = c.Request
+	x := c.Writer.(interface{ Unwrap() http.ResponseWriter }).Unwrap().(*exchange)
 	x.out = c.Writer
 	return x
 }
@@ -121,7 +120,7 @@ func (a *api) onRoute(r route) gin.HandlerFunc {
 				return
 			}
 		}
-		a.serve(x, r)
+		a.serve(x, &r)
 	}
 }
 
@@ -137,19 +136,20 @@ func entityName(raw string, at int) (string, error) {
 func (a *api) onSecret(c *gin.Context) {
 	x := exchangeOf(c)
 	x.route = secretPattern
-	name, verb, err := splitPath(strings.TrimPrefix(rawPath(x.request.URL), secretsPrefix))
+	name, verb, err := secretPath(x.request.URL)
 	if err != nil {
 		x.fail(err)
 		return
 	}
-	if verb != verbItself {
-		x.route += "/" + verb
-	}
 	r, ok := a.secrets[verb][x.request.Method]
 	if !ok {
+		if verb != verbItself {
+			x.route += "/" + verb
+		}
 		x.failMethod(allowed(a.secrets[verb]))
 		return
 	}
+	x.route = r.pattern
 	x.name = name.String()
 	a.serve(x, r)
 }
@@ -166,7 +166,7 @@ func (a *api) onNoMethod(c *gin.Context) {
 	x.failMethod(allow)
 }
 
-func allowed(byMethod map[string]route) string {
+func allowed(byMethod map[string]*route) string {
 	var methods []string
 	for m := range byMethod {
 		methods = append(methods, m)
@@ -181,20 +181,22 @@ func (x *exchange) failMethod(allow string) {
 }
 
 // serve checks what every route has checked in the same way, and runs the handler.
-func (a *api) serve(x *exchange, r route) {
+func (a *api) serve(x *exchange, r *route) {
 	if err := a.admit(x, r); err != nil {
 		x.fail(err)
 		return
 	}
-	defer func() {
-		sensitive.Zero(x.body)
-		x.body = nil
-	}()
+	if x.body != nil {
+		defer func() {
+			x.buffers.put(x.body)
+			x.body = nil
+		}()
+	}
 	if !r.probe {
 		x.authenticate()
 		defer x.token.Release()
 	}
-	err := r.handle(a, x.request.Context(), x)
+	err := r.handle(a, x.ctx, x)
 	if err == nil {
 		return
 	}
@@ -205,7 +207,7 @@ func (a *api) serve(x *exchange, r route) {
 	x.fail(err)
 }
 
-func (a *api) admit(x *exchange, r route) (err error) {
+func (a *api) admit(x *exchange, r *route) (err error) {
 	if !r.probe {
 		if x.query, err = parseQuery(x.request.URL.RawQuery, r.query); err != nil {
 			return err
@@ -214,6 +216,6 @@ func (a *api) admit(x *exchange, r route) (err error) {
 			return err
 		}
 	}
-	x.body, err = readBody(x.request, r.body)
+	x.body, err = readBody(x.buffers, x.request, r.body)
 	return err
 }

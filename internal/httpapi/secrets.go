@@ -17,34 +17,42 @@ func (a *api) createSecret(ctx context.Context, x *exchange) error {
 	if err != nil {
 		return err
 	}
-	defer s.Release()
-	h := x.out.Header()
-	h.Set("ETag", s.ETag())
-	h.Set("Location", secretsPrefix+s.Name) // names need no escaping
-	return x.disclose(http.StatusCreated, func(d *disclosure) error { return d.secret(s) })
+	x.set(x.out.Header(), location, secretsPrefix+s.Name) // names need no escaping
+	return x.secret(http.StatusCreated, s)
 }
 
 func (a *api) readSecret(ctx context.Context, x *exchange) error {
-	r := vault.ReadRequest{Name: x.name}
-	version, err := queryInt(x.query, "version")
+	r, err := readRequest(x)
 	if err != nil {
-		return err
-	}
-	r.Version = int64(version)
-	if r.IfNoneMatch, err = noneMatch(x.request.Header); err != nil {
 		return err
 	}
 	s, err := a.vault.Read(ctx, x.caller(), r)
 	if err != nil {
 		return err
 	}
+	return x.secret(http.StatusOK, s)
+}
+
+func readRequest(x *exchange) (vault.ReadRequest, error) {
+	r := vault.ReadRequest{Name: x.name}
+	version, err := queryInt(x.query, "version")
+	if err != nil {
+		return r, err
+	}
+	r.Version = int64(version)
+	r.IfNoneMatch, err = noneMatch(x.request.Header)
+	return r, err
+}
+
+// secret answers with a secret, or that the client has it, and releases it.
+func (x *exchange) secret(status int, s *vault.Secret) error {
 	defer s.Release()
-	x.out.Header().Set("ETag", s.ETag())
+	x.set(x.out.Header(), etag, s.ETag())
 	if s.NotModified {
 		x.write(http.StatusNotModified, nil)
 		return nil
 	}
-	return x.disclose(http.StatusOK, func(d *disclosure) error { return d.secret(s) })
+	return x.disclose(status, func(d *disclosure) error { return d.secret(s) })
 }
 
 func (a *api) updateSecret(ctx context.Context, x *exchange) error {
@@ -62,7 +70,7 @@ func (a *api) updateSecret(ctx context.Context, x *exchange) error {
 		return err
 	}
 	if m.ETag != "" {
-		x.out.Header().Set("ETag", m.ETag)
+		x.set(x.out.Header(), etag, m.ETag)
 	}
 	return x.answer(http.StatusOK, viewMetadata(*m))
 }
@@ -86,9 +94,7 @@ func (a *api) rotateSecret(ctx context.Context, x *exchange) error {
 	if err != nil {
 		return err
 	}
-	defer s.Release()
-	x.out.Header().Set("ETag", s.ETag())
-	return x.disclose(http.StatusOK, func(d *disclosure) error { return d.secret(s) })
+	return x.secret(http.StatusOK, s)
 }
 
 func (a *api) verifySecret(ctx context.Context, x *exchange) error {
@@ -101,7 +107,7 @@ func (a *api) verifySecret(ctx context.Context, x *exchange) error {
 	if err != nil {
 		return err
 	}
-	return x.answer(http.StatusOK, verdictView(v))
+	return x.disclose(http.StatusOK, func(d *disclosure) error { return d.verdict(v) })
 }
 
 func (a *api) listVersions(ctx context.Context, x *exchange) error {
@@ -138,17 +144,5 @@ func (a *api) readBatch(ctx context.Context, x *exchange) error {
 	if err != nil {
 		return err
 	}
-	return x.disclose(http.StatusOK, func(d *disclosure) error {
-		d.raw("[")
-		for i, s := range list {
-			if i > 0 {
-				d.raw(",")
-			}
-			if err := d.secret(s); err != nil {
-				return err
-			}
-		}
-		d.raw("]")
-		return nil
-	})
+	return x.disclose(http.StatusOK, func(d *disclosure) error { return d.secrets(list) })
 }

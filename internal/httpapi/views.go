@@ -70,11 +70,6 @@ func viewVersion(v vault.VersionMetadata) versionView {
 	}
 }
 
-type verdictView struct {
-	Valid   bool  `json:"valid"`
-	Version int64 `json:"version,omitzero"`
-}
-
 type roleView struct {
 	Name        string           `json:"name"`
 	Description string           `json:"description"`

@@ -36,8 +36,14 @@ type Server struct {
 	stopped bool
 }
 
+// connPreparer is a handler that makes the context of each connection, as http.Server's ConnContext does.
+type connPreparer interface {
+	ConnContext(ctx context.Context, conn net.Conn) context.Context
+}
+
 // NewServer returns a server that is bound to address (host:port), so that it is known which port the system chose, and
-// that takes no connection before Start. name is for the log. The caller must Stop it, also without a Start.
+// that takes no connection before Start. A handler that has a method ConnContext makes the contexts of its connections.
+// name is for the log. The caller must Stop it, also without a Start.
 func NewServer(ctx context.Context, name, address string, handler http.Handler, log *slog.Logger) (*Server, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", address)
@@ -45,7 +51,7 @@ func NewServer(ctx context.Context, name, address string, handler http.Handler, 
 		return nil, fmt.Errorf("listening for %s: %w", name, err)
 	}
 	log = log.With("listener", name)
-	return &Server{
+	s := &Server{
 		name: name, log: log, listener: listener,
 		failed: make(chan error, 1), served: make(chan struct{}),
 		http: &http.Server{
@@ -57,7 +63,11 @@ func NewServer(ctx context.Context, name, address string, handler http.Handler, 
 			MaxHeaderBytes:    maxHeaderBytes,
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		},
-	}, nil
+	}
+	if p, ok := handler.(connPreparer); ok {
+		s.http.ConnContext = p.ConnContext
+	}
+	return s, nil
 }
 
 // Addr is the address that the server is bound to.

@@ -1,0 +1,40 @@
+package httpapi
+
+import "net/http"
+
+// The names of headers as http.Header has them for keys: canonical, which is what its methods make of a name each time
+// that they are called.
+const (
+	authorization       = "Authorization"
+	cacheControl        = "Cache-Control"
+	contentEncoding     = "Content-Encoding"
+	contentLength       = "Content-Length"
+	contentType         = "Content-Type"
+	etag                = "Etag"
+	ifMatch             = "If-Match"
+	ifNoneMatch         = "If-None-Match"
+	location            = "Location"
+	traceparent         = "Traceparent"
+	xContentTypeOptions = "X-Content-Type-Options"
+	xForwardedFor       = "X-Forwarded-For"
+	xRequestID          = "X-Request-Id"
+)
+
+// The values of headers that are the same in all answers, which share them: nobody may write into them.
+var (
+	jsonOnly = []string{"application/json"}
+	noSniff  = []string{"nosniff"}
+	noStore  = []string{"no-store"}
+)
+
+// set sets a header of the answer to one value. name is canonical.
+func (x *exchange) set(h http.Header, name, value string) {
+	if x.valuesSet == len(x.values) {
+		h[name] = []string{value}
+		return
+	}
+	i := x.valuesSet
+	x.valuesSet++
+	x.values[i] = value
+	h[name] = x.values[i : i+1 : i+1]
+}
