@@ -43,7 +43,7 @@ func describe(t *testing.T, d *pgtest.Database) []leaf {
 		       (SELECT count(*)::int FROM pg_trigger t WHERE t.tgrelid = leaf.oid AND t.tgenabled = 'A' AND t.tgtype = 2 | 8 | 16 | 32
 		        AND t.tgfoid = 'vault.refuse_audit_rewrite()'::regprocedure AND t.tgqual IS NULL),
 		       (SELECT count(*)::int FROM aclexplode(leaf.relacl) AS item WHERE item.grantee <> leaf.relowner),
-		       mine.defs = parents.defs, mine.key = parents.key,
+		       mine.defs IS NOT DISTINCT FROM parents.defs, mine.key = parents.key,
 		       to_char(bounds[1] AT TIME ZONE 'GMT', 'YYYYMMDD HH24MISS'), to_char(bounds[2] AT TIME ZONE 'GMT', 'YYYYMMDD HH24MISS'),
 		       coalesce(bounds[1] = lag(bounds[2]) OVER (ORDER BY bounds[1]), true)
 		FROM leaf JOIN checks AS mine ON mine.conrelid = leaf.oid
@@ -163,12 +163,12 @@ func oldDay(t *testing.T, d *pgtest.Database) {
 			FOR VALUES FROM ('2024-02-29 00:00:00+00') TO ('2024-03-01 00:00:00+00');
 		CREATE TABLE vault.audit_log_20240302 (LIKE vault.audit_log); -- nobody's partition
 		RESET ROLE;
-		ALTER TABLE vault.audit_log DISABLE TRIGGER true_time;
+		ALTER TABLE vault.audit_log DISABLE TRIGGER sound;
 		INSERT INTO vault.audit_log (stream_id, seq, at, actor, action, outcome, request_id, mac, key_id)
 		SELECT ('0000000000000000000000000000000' || CASE n WHEN 4 THEN 2 ELSE 1 END)::uuid, n,
 		       '2024-02-29 12:00:00+00', 'somebody', 'read', 'allowed', 'r', decode(repeat('2a', 32), 'hex'), gen_random_uuid()
 		FROM generate_series(1, 4) AS n;
-		ALTER TABLE vault.audit_log ENABLE ALWAYS TRIGGER true_time`)
+		ALTER TABLE vault.audit_log ENABLE ALWAYS TRIGGER sound`)
 }
 
 const (
@@ -250,7 +250,7 @@ func TestI10_DroppingAPartitionLosesNoRecordUnderWay(t *testing.T) {
 	oldDay(t, d)
 	shipped(t, d, "file", first, 3)
 	shipped(t, d, "file", second, 4)
-	d.Exec(t, "ALTER TABLE vault.audit_log DISABLE TRIGGER true_time") // as at midnight, when yesterday's are still appended
+	d.Exec(t, "ALTER TABLE vault.audit_log DISABLE TRIGGER sound") // as at midnight, when yesterday's are still appended
 
 	tx, err := connect(t, d, "sealkeep_api").Begin(t.Context())
 	if err != nil {

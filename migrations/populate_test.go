@@ -38,7 +38,7 @@ func leaves(t *testing.T, d *pgtest.Database) []string {
 // column is what the catalogue tells of a column that a row must fill.
 type column struct {
 	Table, Name, Type string
-	Checks            string // definitions of the checks that mention it
+	Checks            string // definitions of the checks that mention it, and the table's triggers that check
 	Parent            string // the table that it refers to, or ""
 	ParentColumn      string
 	Bounds            string // of the partition, or ""
@@ -51,7 +51,9 @@ func populate(t *testing.T, d *pgtest.Database) {
 	columns := pgtest.Query[column](t, d, `
 		SELECT format('vault.%I', c.relname), quote_ident(a.attname), format_type(a.atttypid, NULL),
 		       coalesce((SELECT string_agg(pg_get_constraintdef(k.oid), ' ') FROM pg_constraint k
-		                 WHERE k.conrelid = c.oid AND k.contype = 'c' AND a.attnum = ANY (k.conkey)), ''),
+		                 WHERE k.conrelid = c.oid AND k.contype = 'c' AND a.attnum = ANY (k.conkey)), '')
+		       || coalesce((SELECT string_agg(f.prosrc, ' ') FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
+		                    WHERE t.tgrelid = c.oid AND t.tgname = 'sound'), ''),
 		       coalesce(f.confrelid::regclass::text, ''), coalesce(quote_ident(p.attname), ''),
 		       coalesce(pg_get_expr(c.relpartbound, c.oid), '')
 		FROM pg_class c
@@ -95,7 +97,8 @@ func populate(t *testing.T, d *pgtest.Database) {
 
 var (
 	oneOf  = regexp.MustCompile(`ARRAY\['([^']*)'::text`)
-	octets = regexp.MustCompile(`octet_length\((\w+)\) = (\d+)`)
+	noneOf = regexp.MustCompile(`NEW\.(\w+) NOT IN \('([^']*)'`)
+	octets = regexp.MustCompile(`octet_length\((?:NEW\.)?(\w+)\) (?:=|<>) (\d+)`)
 	lower  = regexp.MustCompile(`FROM \('([^']*)'\)`)
 )
 
@@ -112,6 +115,11 @@ func (c column) value(t *testing.T) string {
 	case "text":
 		if word := oneOf.FindStringSubmatch(c.Checks); word != nil {
 			return "'" + word[1] + "'"
+		}
+		for _, word := range noneOf.FindAllStringSubmatch(c.Checks, -1) {
+			if word[1] == c.Name {
+				return "'" + word[2] + "'"
+			}
 		}
 		return "'x'"
 	case "bytea":
