@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/sealkeep/sealkeep/internal/access"
@@ -50,8 +51,9 @@ type attempt struct {
 	basis   audit.Basis    // what the answer rests on
 	batch   []string       // the names of the operation when it has several
 
-	one  [1]audit.Record  // room for what most operations need
-	held [1]postgres.Held // likewise
+	one    [1]audit.Record  // room for what most operations need
+	held   [1]postgres.Held // likewise
+	shared []byte           // the operation's detail, encoded once for all records that have no other
 
 	evidenced  bool // the record was committed with the mutation
 	rolledBack bool // the mutation was rolled back: there is nothing to be recorded
@@ -338,18 +340,25 @@ func (a *attempt) recordFor(action, name string, version int64, outcome string) 
 	if r.RequestID == "" {
 		r.RequestID = "-"
 	}
-	if len(a.detail)+len(a.op.detail) > 0 {
+	switch {
+	case len(a.detail) > 0:
 		detail := make(map[string]any, len(a.detail)+len(a.op.detail))
-		for k, val := range a.op.detail {
-			detail[k] = val
+		maps.Copy(detail, a.op.detail)
+		maps.Copy(detail, a.detail)
+		r.Detail = encoded(detail)
+	case len(a.op.detail) > 0:
+		if a.shared == nil {
+			a.shared = encoded(a.op.detail)
 		}
-		for k, val := range a.detail {
-			detail[k] = val
-		}
-		// Details hold numbers, booleans and bounded names only; encoding those can't fail.
-		r.Detail, _ = json.Marshal(detail)
+		r.Detail = a.shared
 	}
 	return r
+}
+
+// encoded gives a detail as JSON. Details hold numbers, booleans and bounded names only; encoding those can't fail.
+func encoded(detail map[string]any) []byte {
+	text, _ := json.Marshal(detail)
+	return text
 }
 
 // mayRead tells whether a caller who may do something else may be shown the value as well.
