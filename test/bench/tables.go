@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 
 	"github.com/sealkeep/sealkeep/test/bench/report"
@@ -81,15 +82,23 @@ func (r *results) processorTable(o *options, out io.Writer, workload string, ser
 	if !slices.ContainsFunc(r.Cells, func(c cell) bool { return c.ServerCPU != nil }) {
 		return nil
 	}
-	median := func(s string, n int, of func(cell) *float64) string {
-		return report.Count(r.summary(workload, s, n, func(c cell) float64 { return *of(c) }).Median)
+	median := func(s string, n int, of func(cell) *float64) float64 {
+		return r.summary(workload, s, n, func(c cell) float64 {
+			if v := of(c); v != nil {
+				return *v
+			}
+			return math.NaN()
+		}).Median
 	}
 	var rows [][]string
 	for _, s := range servers {
 		row := []string{title(s)}
 		for _, n := range o.connections {
-			row = append(row, fmt.Sprintf("%s + %s + %s", median(s, n, func(c cell) *float64 { return c.ServerCPU }),
-				median(s, n, func(c cell) *float64 { return c.DatabaseCPU }), median(s, n, func(c cell) *float64 { return c.ClientCPU })))
+			server := median(s, n, func(c cell) *float64 { return c.ServerCPU })
+			database := median(s, n, func(c cell) *float64 { return c.DatabaseCPU })
+			client := median(s, n, func(c cell) *float64 { return c.ClientCPU })
+			row = append(row, fmt.Sprintf("%s + %s + %s = %s", report.Count(server), report.Count(database), report.Count(client),
+				report.Count(server+database+client)))
 		}
 		rows = append(rows, row)
 	}
