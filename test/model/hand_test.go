@@ -65,7 +65,7 @@ func (c *client) editByHand(n *name) *call {
 		return nil
 	}
 	r.hit("edit: " + chosen.what)
-	last := c.lookAround(n, f)
+	last := c.lookAround(n, f, events)
 	if chosen.lasting {
 		return last
 	}
@@ -74,22 +74,22 @@ func (c *client) editByHand(n *name) *call {
 	for _, e := range events {
 		back = append(back, undone(e, f))
 	}
-	if err := r.byHandIn(ctx, n, &back, func(tx pgx.Tx) error { return putBack(ctx, tx, f) }); err != nil {
+	if err := r.byHandIn(ctx, n, &back, func(tx pgx.Tx) error { return putBack(ctx, tx, f, events) }); err != nil {
 		r.t.Errorf("undoing an edit of %s by hand, %s: %v", n.text, chosen.what, err)
 		return nil
 	}
-	return c.lookAround(n, f)
+	return c.lookAround(n, f, events)
 }
 
 // lookAround asks both processes for what was just edited.
-func (c *client) lookAround(n *name, f found) (last *call) {
+func (c *client) lookAround(n *name, f found, events []*event) (last *call) {
+	version := f.current
+	if len(events) > 0 {
+		version = events[0].version
+	}
 	for process := range c.run.processes {
 		c.read(process, n, c.run.admin())
-		c.verifyValue(process, n, c.run.admin(), n.last())
-		version := f.current
-		if len(f.graced) > 0 && c.random.IntN(2) == 0 {
-			version = f.graceful()
-		}
+		c.verifyValue(process, n, c.run.admin(), n.of(version))
 		last = c.readThat(process, n, c.run.admin(), version)
 	}
 	return last
@@ -143,14 +143,23 @@ func look(ctx context.Context, tx pgx.Tx, n *name) (f found, err error) {
 	return f, err
 }
 
-// putBack restores what look found.
-func putBack(ctx context.Context, tx pgx.Tx, f found) error {
-	if _, err := tx.Exec(ctx, "DELETE FROM vault.secret_versions WHERE secret_id = $1::uuid", f.id); err != nil {
-		return err
+// putBack restores the rows that were edited, and touches no other: nothing else tells a process of it.
+func putBack(ctx context.Context, tx pgx.Tx, f found, events []*event) error {
+	for _, e := range events {
+		switch e.act {
+		case actPoint, actAway:
+			if _, err := tx.Exec(ctx, "UPDATE vault.secrets SET name = $2, current_version = $3 WHERE id = $1::uuid", f.id, f.name, f.current); err != nil {
+				return err
+			}
+		default:
+			versions := []int64{e.version, e.also}
+			if _, err := tx.Exec(ctx, "DELETE FROM vault.secret_versions WHERE secret_id = $1::uuid AND version = ANY ($2)", f.id, versions); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, "INSERT INTO vault.secret_versions SELECT * FROM kept WHERE version = ANY ($1)", versions); err != nil {
+				return err
+			}
+		}
 	}
-	if _, err := tx.Exec(ctx, "INSERT INTO vault.secret_versions SELECT * FROM kept"); err != nil {
-		return err
-	}
-	_, err := tx.Exec(ctx, "UPDATE vault.secrets SET name = $2, current_version = $3 WHERE id = $1::uuid", f.id, f.name, f.current)
-	return err
+	return nil
 }

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -60,6 +61,7 @@ type name struct {
 	mu     sync.Mutex
 	values []string // that were seen or written last
 	tags   []string
+	holds  map[int64]string // by version, as far as it was seen
 }
 
 // kinds are what names alternate between.
@@ -91,11 +93,11 @@ func newRun(t *testing.T, seed uint64) *run {
 	c := &client{run: r, random: rand.New(rand.NewPCG(seed, 0))}
 	for i := range nameCount {
 		k := kinds[i%len(kinds)]
-		n := &name{text: fmt.Sprintf("model/%d", i), kind: k.kind, grace: k.grace}
+		n := &name{text: fmt.Sprintf("model/%d", i), kind: k.kind, grace: k.grace, holds: map[int64]string{}}
 		r.names = append(r.names, n)
 		c.create(n).want(t, 201)
 	}
-	c.create(&name{text: outside, kind: "manual"}).want(t, 201)
+	c.create(&name{text: outside, kind: "manual", holds: map[int64]string{}}).want(t, 201)
 	c.prepareGrants()
 	return r
 }
@@ -198,6 +200,7 @@ func (r *run) learn(n *name, value, tag string) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.holds[versionOf(tag)] = value
 	if !slices.Contains(n.values, value) {
 		n.values = append(n.values[max(0, len(n.values)-5):], value)
 		n.tags = append(n.tags[max(0, len(n.tags)-2):], tag)
@@ -242,6 +245,14 @@ func (r *run) quiet() {
 	}
 }
 
+// of is the value that was seen of a version last.
+func (n *name) of(version int64) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return cmp.Or(n.holds[version], "nothing is known of it")
+}
+
+// last is the value that was seen last.
 func (n *name) last() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
