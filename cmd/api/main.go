@@ -26,6 +26,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "api:", err)
 		os.Exit(1)
 	}
+	process.TuneMemory()
 	ctx, stop := process.Signals(context.Background(), os.Exit)
 	status := run(ctx, config.Environ(os.Environ()), os.Stderr)
 	stop()
