@@ -73,11 +73,34 @@ func (l *load) check() {
 	}
 }
 
+// standing leaves out what was recorded and then withheld, which a record of its own says.
+func standing(records []vaulttest.Record) (stands []vaulttest.Record, problem string) {
+	withheld := func(r vaulttest.Record) bool { return r.Outcome == "withheld" }
+	stands = slices.DeleteFunc(slices.Clone(records), withheld)
+	for _, w := range records {
+		if !withheld(w) {
+			continue
+		}
+		i := slices.IndexFunc(stands, func(r vaulttest.Record) bool {
+			return r.Action == w.Action && r.Name == w.Name && r.Version == w.Version
+		})
+		if i < 0 {
+			return nil, "something was withheld that no record had said"
+		}
+		stands = slices.Delete(stands, i, i+1)
+	}
+	return stands, ""
+}
+
 // evidence says what is wrong with the records of a request, given its answer; "" if nothing is.
-func evidence(a answer, records []vaulttest.Record) string {
+func evidence(a answer, all []vaulttest.Record) string {
+	records, problem := standing(all)
+	if problem != "" {
+		return problem
+	}
 	one := func(outcome string, version int64) string {
 		if len(records) != 1 {
-			return fmt.Sprintf("%d records where there must be one", len(records))
+			return fmt.Sprintf("%d records stand where there must be one", len(records))
 		}
 		r := records[0]
 		if r.Action != actionOf[a.op] || r.Name != a.name || r.Outcome != outcome || r.Version != version {
@@ -117,7 +140,7 @@ func evidence(a answer, records []vaulttest.Record) string {
 
 func batchEvidence(a answer, records []vaulttest.Record) string {
 	if len(records) != len(a.batch) {
-		return fmt.Sprintf("%d records for %d names", len(records), len(a.batch))
+		return fmt.Sprintf("%d records stand for %d names", len(records), len(a.batch))
 	}
 	for _, name := range a.batch {
 		want := vaulttest.Record{Outcome: "not_found"}
