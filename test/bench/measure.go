@@ -13,6 +13,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/test/bench/dataset"
 	"github.com/sealkeep/sealkeep/test/bench/load"
+	"github.com/sealkeep/sealkeep/test/bench/procs"
 	"github.com/sealkeep/sealkeep/test/bench/reference"
 )
 
@@ -196,20 +197,56 @@ func (b *bench) turn(ctx context.Context, round, connections int, name string) e
 	return nil
 }
 
-// record measures one server once and keeps what came of it.
+// record measures one server once and keeps what came of it, unless others took too much of the machine meanwhile: then it
+// measures again, whatever the result was.
 func (b *bench) record(ctx context.Context, round int, t *target, name string, w dataset.Workload, shape load.Spec) error {
-	c, err := b.loadOnce(ctx, t, name, w, shape)
-	if err != nil {
-		return err
+	for try := 1; ; try++ {
+		if err := b.awaitQuiet(ctx); err != nil {
+			return err
+		}
+		c, err := b.loadOnce(ctx, t, name, w, shape)
+		if err != nil {
+			return err
+		}
+		c.Round = round + 1
+		others := ""
+		if c.Others != nil {
+			others = fmt.Sprintf("  (others %.0f%%)", 100**c.Others)
+		}
+		b.say("round %d  %-6s  %3d connections  %-5s  %9.0f/s  p50 %7.2f ms  p99 %7.2f ms%s",
+			c.Round, name, shape.Connections, t.name, c.Rate, c.P50, c.P99, others)
+		if c.Others == nil || *c.Others*100 <= float64(b.quiet) || try == mostTries {
+			b.results.Cells = append(b.results.Cells, c)
+			return nil
+		}
 	}
-	c.Round = round + 1
-	b.results.Cells = append(b.results.Cells, c)
-	others := ""
-	if c.Others != nil {
-		others = fmt.Sprintf("  (others %.0f%%)", 100**c.Others)
+}
+
+// How often a disturbed measurement is repeated, and how long to wait for a quiet machine, before it is taken as it is. The
+// results say how disturbed it was.
+const (
+	mostTries   = 20
+	longestWait = 2 * time.Minute
+)
+
+// awaitQuiet waits until nothing else uses more of the processors than is allowed.
+func (b *bench) awaitQuiet(ctx context.Context) error {
+	const look = 300 * time.Millisecond
+	for until := time.Now().Add(longestWait); b.quiet < 100 && time.Now().Before(until); {
+		before, ok := procs.Busy()
+		if !ok {
+			return nil
+		}
+		select {
+		case <-time.After(look):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		after, _ := procs.Busy()
+		if float64(after-before) <= float64(look)*float64(processors())*float64(b.quiet)/100 {
+			return nil
+		}
 	}
-	b.say("round %d  %-6s  %3d connections  %-5s  %9.0f/s  p50 %7.2f ms  p99 %7.2f ms%s",
-		c.Round, name, shape.Connections, t.name, c.Rate, c.P50, c.P99, others)
 	return nil
 }
 

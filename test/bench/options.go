@@ -52,6 +52,7 @@ type options struct {
 	auth                      string
 	vaultBin                  string
 	vaultEnv                  []string
+	quiet                     int
 	out, data                 string
 
 	scale  bool
@@ -80,6 +81,7 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	flags.Uint64Var(&o.reads, "reads", 1_000_000, "how many reads the vault's memory is measured over")
 	flags.IntVar(&o.starts, "starts", 7, "how many starts of the vault to time")
 	flags.StringVar(&o.auth, "auth", "ip", "what the vault asks of readers: ip or ip+token")
+	flags.IntVar(&o.quiet, "quiet", 100, "measure while others take at most this `percentage` of the processors: wait for it, and repeat what was disturbed")
 	flags.StringVar(&o.vaultBin, "vault-bin", "", "the `program` to measure as the vault, in place of one built from cmd/api")
 	flags.StringVar(&o.out, "out", ".bench", "the `folder` for results.json and results.svg")
 	flags.StringVar(&o.data, "data", "", "the `folder` below which PostgreSQL's data goes while the benchmark runs (default TMPDIR or /var/tmp)")
@@ -132,6 +134,9 @@ func (o *options) check() error {
 	}
 	if o.secrets < batchSize {
 		errs = append(errs, fmt.Errorf("-secrets is at least %d, the size of a batch", batchSize))
+	}
+	if o.quiet < 1 || o.quiet > 100 {
+		errs = append(errs, errors.New("-quiet is 1 to 100"))
 	}
 	if o.time <= 0 || o.warmup < 0 || o.reads < 10 {
 		errs = append(errs, errors.New("-time is more than 0, -warmup not less, -reads at least 10"))

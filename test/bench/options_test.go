@@ -40,6 +40,7 @@ func TestChoicesKeepTheirOrderAndAreKnown(t *testing.T) {
 		{"-time", "0s"},
 		{"-auth", "token"},
 		{"-reads", "9"},
+		{"-quiet", "0"},
 		{"more"},
 	} {
 		if o, err := parseOptions(wrong, io.Discard); err == nil {
