@@ -102,6 +102,9 @@ func checkMediaType(h http.Header) error {
 	if len(lines) != 1 {
 		return errMediaType
 	}
+	if lines[0] == jsonOnly[0] {
+		return nil
+	}
 	media, params, err := mime.ParseMediaType(lines[0])
 	if err != nil || media != "application/json" {
 		return errMediaType

@@ -195,3 +195,16 @@ func TestEventDetail(t *testing.T) {
 		}
 	}
 }
+
+func TestTimestamps(t *testing.T) {
+	t.Parallel()
+	zone := time.FixedZone("x", -5*3600)
+	for _, seconds := range []int64{-62135596800, -62167219200, -1, 0, 951782400, 1769860800, 253402300799, 253402300800, -99999999999} {
+		for _, nanos := range []int64{0, 1, 999, 1000, 123456789, 999999999} {
+			moment := time.Unix(seconds, nanos).In(zone)
+			if got, want := timestamp(moment), moment.UTC().Format("2006-01-02T15:04:05.000000Z"); got != want {
+				t.Errorf("%s; want %s", got, want)
+			}
+		}
+	}
+}

@@ -110,12 +110,19 @@ func TestVerbsAreReserved(t *testing.T) {
 func FuzzSplitPath(f *testing.F) {
 	for _, seed := range []string{
 		"", "/", "app", "app/db", "app%2Fdb", "app/rotate", "app%2Frotate", "app/jobs", "a/../b", "a//b", "a/", "%00", "%",
-		"%2", "%zz", "%252F", "rotate", "app/verify", "app/versions", "%2e%2e", "a%2f%2e%2e%2fb",
+		"%2", "%zz", "%252F", "app%20db", "app\"", "app%22\"", "%61pp", "a%3F", "é", "rotate", "app/verify", "app/versions", "%2e%2e", "a%2f%2e%2e%2fb",
 	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
 		name, verb, err := splitPath(raw)
+		// However a path is spelled, as a part of a URL it means the same.
+		if u, parsed := url.ParseRequestURI(secretsPrefix + raw); parsed == nil && !strings.Contains(raw, "?") {
+			n, v, urlErr := secretPath(u)
+			if n != name || v != verb || fault.Message(urlErr) != fault.Message(err) || (urlErr == nil) != (err == nil) {
+				t.Fatalf("%q in a URL means %q %q (%v), and %q %q (%v) by itself", raw, n, v, urlErr, name, verb, err)
+			}
+		}
 		if err != nil {
 			if k := fault.KindOf(err); k != fault.Invalid && k != fault.NotFound {
 				t.Fatalf("%q: %v", raw, err)

@@ -30,6 +30,39 @@ func TestRequestID(t *testing.T) {
 	}
 }
 
+func TestNewRequestIDsAreRandom(t *testing.T) {
+	t.Parallel()
+	const many = 2000
+	ids := make(chan string, many)
+	for range 4 {
+		go func() {
+			for range many / 4 {
+				ids <- newRequestID()
+			}
+		}()
+	}
+	seen := map[string]bool{}
+	var letters [26]map[byte]bool
+	for range many {
+		id := <-ids
+		if len(id) != len(letters) || !isRequestID(id) || seen[id] {
+			t.Fatalf("%q", id)
+		}
+		seen[id] = true
+		for i := range letters {
+			if letters[i] == nil {
+				letters[i] = map[byte]bool{}
+			}
+			letters[i][id[i]] = true
+		}
+	}
+	for i, l := range letters {
+		if len(l) < 16 {
+			t.Errorf("letter %d is one of %d", i, len(l))
+		}
+	}
+}
+
 func TestTraceID(t *testing.T) {
 	t.Parallel()
 	const id = "4bf92f3577b34da6a3ce929d0e0e4736"

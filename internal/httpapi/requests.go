@@ -3,6 +3,8 @@ package httpapi
 import (
 	"fmt"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/vault"
@@ -144,16 +146,23 @@ func decodeEmpty(body []byte) error {
 	return decodeDocument(body, func(decoder) members { return members{} })
 }
 
+// usualNames is how many names of a batch there is room for at once.
+const usualNames = 64
+
 // decodeBatch reads the body of POST /v1/batch/secrets.
 func decodeBatch(body []byte) (names []string, err error) {
 	err = decodeDocument(body, func(d decoder) members {
 		return members{"names": func(field string) error {
-			names = []string{}
+			names = make([]string, 0, usualNames)
 			return d.array(field, func(i int) error {
 				if i == vault.MaxBatchNames {
 					return fault.Newf(fault.Invalid, "names must be at most %d: split the batch", vault.MaxBatchNames)
 				}
-				name, err := d.text(fmt.Sprintf("%s[%d]", field, i))
+				element := field
+				if d.json.PeekKind() != jsontext.KindString {
+					element = fmt.Sprintf("%s[%d]", field, i) // for the error
+				}
+				name, err := d.text(element)
 				names = append(names, name)
 				return err
 			})

@@ -1,0 +1,205 @@
+package httpapi
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// pipes is a listener within the process, so that a whole server fits into the time of a test.
+type pipes struct {
+	conns chan net.Conn
+	done  chan struct{}
+	close sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.close.Do(func() { close(p.done) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes"} }
+
+// client is one connection to a server.
+type client struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+func (c *client) ask(t *testing.T, path string) {
+	t.Helper()
+	if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c *client) get(t *testing.T, path string) *http.Response {
+	t.Helper()
+	c.ask(t, path)
+	r, err := http.ReadResponse(c.in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// inTime runs a test with a server whose handler has two routes: /v1/slow, which takes a minute if it may, and /v1/brief,
+// which takes ten seconds. prepared says whether its connections have a timer.
+func inTime(t *testing.T, prepared bool, test func(t *testing.T, e *edge, dial func() *client)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		e := newEdge(t)
+		takes := func(d time.Duration) func(context.Context, *exchange) error {
+			return func(ctx context.Context, x *exchange) error {
+				deadline, ok := ctx.Deadline()
+				if left := time.Until(deadline); !ok || left != requestTimeout {
+					t.Errorf("there are %s left", left)
+				}
+				inner, cancel := context.WithCancel(ctx) // as use cases do
+				defer cancel()
+				select {
+				case <-time.After(d):
+					return x.empty()
+				case <-inner.Done():
+					return ctx.Err()
+				}
+			}
+		}
+		e.route(route{method: "GET", pattern: "/v1/slow"}, takes(time.Minute))
+		e.route(route{method: "GET", pattern: "/v1/brief"}, takes(10*time.Second))
+		server := &http.Server{Handler: e}
+		if prepared {
+			server.ConnContext = e.ConnContext
+		}
+		listener := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+		go func() { _ = server.Serve(listener) }()
+		test(t, e, func() *client {
+			near, far := net.Pipe()
+			listener.conns <- far
+			t.Cleanup(func() { near.Close() })
+			return &client{near, bufio.NewReader(near)}
+		})
+		synctest.Wait()
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestTheTimeLimit(t *testing.T) {
+	t.Parallel()
+	for name, prepared := range map[string]bool{"with a timer per connection": true, "with a timer per request": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			t.Run("ends a request with a 503, which is our failure", func(t *testing.T) {
+				t.Parallel()
+				inTime(t, prepared, func(t *testing.T, e *edge, dial func() *client) {
+					began := time.Now()
+					c := dial()
+					r := c.get(t, "/v1/slow")
+					if took := time.Since(began); r.StatusCode != 503 || took != requestTimeout {
+						t.Errorf("%d after %s", r.StatusCode, took)
+					}
+					synctest.Wait()
+					if line := e.log.lines(t)[0]; line["level"] != "ERROR" || line["client_gone"] != nil || line["status"] != 503.0 {
+						t.Errorf("the log line is %v", line)
+					}
+					// The connection ends if its requests can't be served any more, and serves them otherwise.
+					if r.Close != prepared {
+						t.Errorf("the connection ends: %v", r.Close)
+					}
+					if !r.Close {
+						if r := c.get(t, "/v1/brief"); r.StatusCode != 204 {
+							t.Errorf("the next one is %d", r.StatusCode)
+						}
+					}
+				})
+			})
+			t.Run("is each request's own", func(t *testing.T) {
+				t.Parallel()
+				inTime(t, prepared, func(t *testing.T, e *edge, dial func() *client) {
+					dial().ask(t, "/v1/slow")
+					c := dial()
+					for range 10 {
+						if r := c.get(t, "/v1/brief"); r.StatusCode != 204 || r.Close {
+							t.Errorf("%d, the connection ends: %v", r.StatusCode, r.Close)
+						}
+					}
+					time.Sleep(time.Hour) // between two requests there is none
+					if r := c.get(t, "/v1/brief"); r.StatusCode != 204 {
+						t.Error(r.StatusCode)
+					}
+				})
+			})
+			t.Run("is not confused with a client that left", func(t *testing.T) {
+				t.Parallel()
+				inTime(t, prepared, func(t *testing.T, e *edge, dial func() *client) {
+					c := dial()
+					c.ask(t, "/v1/slow")
+					time.Sleep(time.Second)
+					c.Close()
+					synctest.Wait()
+					line := e.log.lines(t)[0]
+					if line["level"] != "INFO" || line["client_gone"] != true || line["duration_ms"] != 1000.0 {
+						t.Errorf("the log line is %v", line)
+					}
+				})
+			})
+		})
+	}
+}
+
+func TestTheLimitIsADeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := newEdge(t)
+		conn := e.ConnContext(t.Context(), nil)
+		r := request("GET", "/v1/status", "").WithContext(conn)
+		var l limit
+		ctx := l.start(r, time.Now())
+		defer l.stop()
+		if err := ctx.Err(); err != nil {
+			t.Fatal(err)
+		}
+		<-ctx.Done()
+		if err := ctx.Err(); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("it ends with %v", err)
+		}
+	})
+}
+
+func TestOnlyHTTP1ConnectionsShareATimer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := newEdge(t)
+		conn := e.ConnContext(t.Context(), nil)
+		r := request("GET", "/v1/status", "").WithContext(conn)
+		r.ProtoMajor = 2
+		var l limit
+		ctx := l.start(r, time.Now())
+		defer l.stop()
+		<-ctx.Done()
+		if conn.Err() != nil {
+			t.Error("the other requests of the connection ended, too")
+		}
+	})
+}
