@@ -123,7 +123,7 @@ type client struct {
 // atLeast is how long a run lasts: graces and tokens that end after a second are to end in it.
 const atLeast = 3 * time.Second
 
-// drive lets the clients do so many things together, or more, and waits for the last.
+// drive lets the clients do so many things together, or more, while one more cuts connections, and waits for the last.
 func (r *run) drive(ops int) {
 	var crowd sync.WaitGroup
 	for i := range clients {
@@ -136,7 +136,22 @@ func (r *run) drive(ops int) {
 			}
 		})
 	}
+	over := make(chan struct{})
+	var cutter sync.WaitGroup
+	cutter.Go(func() {
+		c := &client{run: r, random: rand.New(rand.NewPCG(r.seed, clients+1))}
+		for {
+			select {
+			case <-over:
+				return
+			case <-time.After(time.Duration(50+c.random.IntN(300)) * time.Millisecond):
+				c.cut()
+			}
+		}
+	})
 	crowd.Wait()
+	close(over)
+	cutter.Wait()
 }
 
 // act does one thing and returns its last answer. Nine in ten changes go through the first process, and three in four reads
@@ -161,11 +176,8 @@ func (c *client) act() *call {
 		return c.replace(writer, n)
 	case p < 975:
 		return c.editByHand(n)
-	case p < 987:
+	case p < 990:
 		return c.changeGrants(writer)
-	case p < 994:
-		c.cut()
-		return nil
 	default:
 		return c.read(reader, &name{text: "model/none"}, c.reader())
 	}
