@@ -9,8 +9,8 @@
 // Invariants:
 //
 //	I1   Plaintext goes from the body's bytes into sensitive.Bytes, and from there into the one buffer of the answer,
-//	     without becoming a string; both buffers are zeroed. No error, log line or metric holds any of it. What
-//	     net/http's and the kernel's buffers hold meanwhile is out of reach.
+//	     without becoming a string; both buffers are zeroed before their memory is used again. No error, log line or
+//	     metric holds any of it. What net/http's and the kernel's buffers hold meanwhile is out of reach.
 //	I2   Nothing of an answer is written before its use case returned, which it does once the evidence is committed.
 //	I4   An address that can't be known is passed on as unknown, never replaced by a guess; gin's own ideas of proxies
 //	     and client addresses are switched off.

@@ -49,17 +49,19 @@ func (c *client) ask(t *testing.T, path string) {
 	}
 }
 
-func (c *client) get(t *testing.T, path string) *http.Response {
+// get asks and gives the status of the answer, and whether the connection ends with it.
+func (c *client) get(t *testing.T, path string) (status int, ends bool) {
 	t.Helper()
 	c.ask(t, path)
 	r, err := http.ReadResponse(c.in, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer r.Body.Close()
 	if _, err := io.Copy(io.Discard, r.Body); err != nil {
 		t.Fatal(err)
 	}
-	return r
+	return r.StatusCode, r.Close
 }
 
 // inTime runs a test with a server whose handler has two routes: /v1/slow, which takes a minute if it may, and /v1/brief,
@@ -115,21 +117,21 @@ func TestTheTimeLimit(t *testing.T) {
 				inTime(t, prepared, func(t *testing.T, e *edge, dial func() *client) {
 					began := time.Now()
 					c := dial()
-					r := c.get(t, "/v1/slow")
-					if took := time.Since(began); r.StatusCode != 503 || took != requestTimeout {
-						t.Errorf("%d after %s", r.StatusCode, took)
+					status, ends := c.get(t, "/v1/slow")
+					if took := time.Since(began); status != 503 || took != requestTimeout {
+						t.Errorf("%d after %s", status, took)
 					}
 					synctest.Wait()
 					if line := e.log.lines(t)[0]; line["level"] != "ERROR" || line["client_gone"] != nil || line["status"] != 503.0 {
 						t.Errorf("the log line is %v", line)
 					}
 					// The connection ends if its requests can't be served any more, and serves them otherwise.
-					if r.Close != prepared {
-						t.Errorf("the connection ends: %v", r.Close)
+					if ends != prepared {
+						t.Errorf("the connection ends: %v", ends)
 					}
-					if !r.Close {
-						if r := c.get(t, "/v1/brief"); r.StatusCode != 204 {
-							t.Errorf("the next one is %d", r.StatusCode)
+					if !ends {
+						if status, _ := c.get(t, "/v1/brief"); status != 204 {
+							t.Errorf("the next one is %d", status)
 						}
 					}
 				})
@@ -140,13 +142,13 @@ func TestTheTimeLimit(t *testing.T) {
 					dial().ask(t, "/v1/slow")
 					c := dial()
 					for range 10 {
-						if r := c.get(t, "/v1/brief"); r.StatusCode != 204 || r.Close {
-							t.Errorf("%d, the connection ends: %v", r.StatusCode, r.Close)
+						if status, ends := c.get(t, "/v1/brief"); status != 204 || ends {
+							t.Errorf("%d, the connection ends: %v", status, ends)
 						}
 					}
 					time.Sleep(time.Hour) // between two requests there is none
-					if r := c.get(t, "/v1/brief"); r.StatusCode != 204 {
-						t.Error(r.StatusCode)
+					if status, _ := c.get(t, "/v1/brief"); status != 204 {
+						t.Error(status)
 					}
 				})
 			})

@@ -14,6 +14,11 @@ import (
 
 func newServer(t *testing.T, handler http.HandlerFunc) *Server {
 	t.Helper()
+	return newServerOf(t, handler)
+}
+
+func newServerOf(t *testing.T, handler http.Handler) *Server {
+	t.Helper()
 	s, err := NewServer(t.Context(), "test", "127.0.0.1:0", handler, quiet)
 	if err != nil {
 		t.Fatal(err)
@@ -56,6 +61,28 @@ func send(t *testing.T, s *Server, text string) <-chan string {
 }
 
 const request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+// preparing is a handler that makes the contexts of its connections.
+type preparing struct{ http.HandlerFunc }
+
+type preparedKey struct{}
+
+func (preparing) ConnContext(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, preparedKey{}, conn.RemoteAddr().String())
+}
+
+func TestServerHasItsHandlerPrepareConnections(t *testing.T) {
+	t.Parallel()
+	s := newServerOf(t, preparing{func(w http.ResponseWriter, r *http.Request) {
+		if r.Context().Value(preparedKey{}) == r.RemoteAddr {
+			_, _ = io.WriteString(w, "prepared")
+		}
+	}})
+	mustStart(t, s)
+	if answer := <-send(t, s, request); !strings.HasSuffix(answer, "prepared") {
+		t.Error(answer)
+	}
+}
 
 func TestServerStopsAfterWhatIsInFlight(t *testing.T) {
 	t.Parallel()
