@@ -18,10 +18,11 @@ dev: ## Start a whole vault with its own PostgreSQL (ARGS="--dir DIR" and the li
 	@scripts/postgres.sh >/dev/null && mkdir -p bin && $(GO_BUILD) -o bin/sealkeep ./cmd/sealkeep && \
 	exec bin/sealkeep dev $(ARGS)
 
-test: ## Run the tests, with the race detector where a C compiler works (GOTESTFLAGS="-run X" and the like)
+test: ## Run the tests, with the race detector where a C compiler works (GOTESTFLAGS="-run X" and the like), and count allocations
 	@status=0; \
 	scripts/test.sh . $(GOTESTFLAGS) || status=1; \
 	scripts/test.sh test -short $(GOTESTFLAGS) || status=1; \
+	scripts/allocations.sh || status=1; \
 	exit $$status
 
 e2e: ## Run the test module's long tests too: end to end, faults, load
