@@ -6,6 +6,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 const auditGroupSQL = `
@@ -30,11 +31,11 @@ func serveGrouped(ctx context.Context, router *gin.Engine, r *reader, url string
 	return nil
 }
 
-// groupWriter is the one writer of the audit. Its columns are used again by every round.
+// groupWriter is the one writer of the audit. Its columns are used again by every round; FlatArray spares pgx reflection.
 type groupWriter struct {
 	conn      *pgx.Conn
 	actor     []string
-	clientIP  []netip.Addr
+	clientIP  pgtype.FlatArray[netip.Addr]
 	action    []string
 	name      []string
 	version   []int64

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
@@ -60,7 +59,7 @@ type sealedRow struct {
 	Nonce, Ciphertext []byte
 
 	// For Validated alone.
-	versionUID              uuid.UUID
+	versionUID              [16]byte
 	secretXmin, versionXmin uint32
 }
 

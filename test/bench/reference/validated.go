@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // serveValidated keeps sealed rows in memory, opens from there, and validates them in the round trip that commits the
@@ -124,7 +124,7 @@ SELECT (SELECT count(*) FROM added), clock_timestamp(), (SELECT epoch FROM vault
            FROM vault.secrets s JOIN vault.secret_versions v ON v.secret_id = s.id AND v.version = s.current_version
            WHERE s.name = r.name) IS NOT TRUE)`
 
-// roundWriter is the one writer of the chain. Its columns are used again by every round.
+// roundWriter is the one writer of the chain. Its columns are used again by every round; FlatArray spares pgx reflection.
 type roundWriter struct {
 	conn  *pgx.Conn
 	mac   hash.Hash
@@ -135,12 +135,12 @@ type roundWriter struct {
 	buf   []byte
 
 	actor       []string
-	clientIP    []netip.Addr
+	clientIP    pgtype.FlatArray[netip.Addr]
 	name        []string
 	version     []int64
 	requestID   []string
-	macs        [][]byte
-	uid         []uuid.UUID
+	macs        pgtype.FlatArray[[]byte]
+	uid         pgtype.FlatArray[[16]byte] // uuid.UUID would be written as text first
 	secretXmin  []uint32
 	versionXmin []uint32
 
