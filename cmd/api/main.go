@@ -27,10 +27,16 @@ func main() {
 		os.Exit(1)
 	}
 	process.TuneMemory()
-	ctx, stop := process.Signals(context.Background(), os.Exit)
-	status := run(ctx, config.Environ(os.Environ()), os.Stderr)
+	log := telemetry.NewBuffer(os.Stderr)
+	defer log.Close() // also after a panic
+	exit := func(status int) {
+		log.Close()
+		os.Exit(status)
+	}
+	ctx, stop := process.Signals(context.Background(), exit)
+	status := run(ctx, config.Environ(os.Environ()), log)
 	stop()
-	os.Exit(status)
+	exit(status)
 }
 
 // run serves until ctx is done, and gives the status to exit with.
