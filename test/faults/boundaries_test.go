@@ -2,9 +2,12 @@
 // happens between the vault and its database.
 //
 // The lines that this rests on, and whose removal makes TestI2I3_EveryBoundaryOfACommit fail:
-//   - internal/vault/gate.go, pass: `v.trail.Append(ctx, a.evidence(outcomeOK)...)`
-//   - internal/postgres/append.go, AuditConn.Append: that the outcome is judged by the error of the batch's Close, which
-//     reads up to ReadyForQuery, and not as soon as the statement's row was scanned
+//   - internal/vault/gate.go, conclude: `reason, err = a.commit(ctx, outcomeOK)`
+//   - internal/postgres/append.go, Append.send: that the error of Close counts, which reads up to ReadyForQuery, and not only
+//     the row that came before it
+//
+// TestI2_NothingIsServedUntilRoundsRunAgain and TestI2_CutsBetweenRounds fail where rows that are kept outlive the connection of
+// the rounds and aren't validated either.
 package faults
 
 import (
