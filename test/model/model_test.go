@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 var (
 	seedFlag = flag.Uint64("seed", 0, "replay the choices of the run with this seed; 0 is a new one")
-	opsFlag  = flag.Int("ops", 0, "how much the clients do together at least; 0 is 10000, or 1200 with -short")
+	opsFlag  = flag.Int("ops", 0, "how much the clients do together at least; 0 is 8000, or 1000 with -short")
 )
 
 // TestModel is the run. What its clients choose follows from the seed; how their requests meet doesn't.
@@ -34,9 +34,9 @@ func TestModel(t *testing.T) {
 		seed = rand.Uint64N(1 << 32)
 	}
 	if ops == 0 {
-		ops = 10000
+		ops = 8000
 		if testing.Short() {
-			ops = 1200
+			ops = 1000
 		}
 	}
 	t.Logf("replay this run's choices with -seed=%d -ops=%d", seed, ops)

@@ -121,7 +121,7 @@ type client struct {
 }
 
 // atLeast is how long a run lasts: graces and tokens that end after a second are to end in it.
-const atLeast = 3 * time.Second
+const atLeast = 2500 * time.Millisecond
 
 // drive lets the clients do so many things together, or more, while one more cuts connections, and waits for the last.
 func (r *run) drive(ops int) {
