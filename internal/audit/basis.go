@@ -15,19 +15,23 @@ var ErrStale = errors.New("what the answer was made from is no longer current")
 type Basis struct {
 	// Epoch is that of the grants which allowed the answer; 0 if it rests on none.
 	Epoch int64
-	// Connection is Trail.Connection as it was before the rows were read, so that a row of one server is never taken for
-	// that of another which has come to use the same transaction ids. It counts only with Held.
+	// Connection is Trail.Connection as it was before the rows were read, or were found to be missing, so that what was read
+	// from one server is never taken for what another has; 0 if nothing was read. An answer made of what was read on two
+	// connections bears NoConnection.
 	Connection int64
 	// Held are the rows. They belong to the Trail until the answer.
 	Held []postgres.Held
 }
+
+// NoConnection is one that no round runs on.
+const NoConnection = -1
 
 // judge tells whether the basis held in the round that returned result, where its rows begin at first.
 func (b *Basis) judge(result *postgres.Appended, connection int64, first int) error {
 	switch {
 	case b.Epoch != 0 && b.Epoch != result.Epoch:
 		return postgres.ErrGrantsMoved
-	case len(b.Held) > 0 && b.Connection != connection:
+	case b.Connection != 0 && b.Connection != connection, b.Connection == 0 && len(b.Held) > 0:
 		return ErrStale
 	}
 	// Both are in order, so what lies before first was another's.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/pgtest"
@@ -28,13 +29,17 @@ func (f *fixture) secrets(n int) []postgres.Held {
 func (f *fixture) held(n int) []postgres.Held {
 	f.t.Helper()
 	type row struct {
-		ID           uuid.UUID
-		Secret, Data uint32
+		ID                      uuid.UUID
+		Secret, Version         pgtype.TID
+		SecretXmin, VersionXmin uint32
 	}
 	var held []postgres.Held
-	for _, r := range pgtest.Query[row](f.t, f.db, `SELECT s.id, s.xmin, v.xmin FROM vault.secrets s JOIN vault.secret_versions v ON v.secret_id = s.id
+	for _, r := range pgtest.Query[row](f.t, f.db, `SELECT s.id, s.ctid, v.ctid, s.xmin, v.xmin FROM vault.secrets s JOIN vault.secret_versions v ON v.secret_id = s.id
 		ORDER BY length(s.name), s.name LIMIT $1`, n) {
-		held = append(held, postgres.Held{SecretID: r.ID, SecretXmin: r.Secret, Version: 1, VersionXmin: r.Data})
+		held = append(held, postgres.Held{
+			SecretID: r.ID, Secret: postgres.Tuple{Block: r.Secret.BlockNumber, Offset: r.Secret.OffsetNumber, Xmin: r.SecretXmin},
+			Version: 1, VersionTuple: postgres.Tuple{Block: r.Version.BlockNumber, Offset: r.Version.OffsetNumber, Xmin: r.VersionXmin},
+		})
 	}
 	return held
 }
@@ -65,7 +70,8 @@ func TestI2_AnAnswerLeavesOnlyIfWhatItRestsOnIsCurrent(t *testing.T) {
 	must(t, disclose("the other rows", Basis{Connection: connection, Held: []postgres.Held{held[0], held[2]}}))
 	wantIs(t, disclose("rows of another connection", Basis{Connection: connection - 1, Held: held[:1]}), ErrStale)
 	wantIs(t, disclose("rows of no connection", Basis{Held: held[:1]}), ErrStale)
-	must(t, disclose("no rows, of another connection", Basis{Connection: connection - 1}))
+	wantIs(t, disclose("what another connection hasn't", Basis{Connection: connection + 7}), ErrStale)
+	wantIs(t, disclose("rows of two connections", Basis{Connection: NoConnection, Held: held[:1]}), ErrStale)
 	f.db.Exec(t, "UPDATE vault.authz_state SET epoch = epoch + 1")
 	wantIs(t, disclose("other grants", Basis{Epoch: epoch, Connection: connection, Held: held[:1]}), postgres.ErrGrantsMoved)
 	must(t, disclose("no grants", Basis{Connection: connection, Held: held[:1]}))

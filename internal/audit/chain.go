@@ -42,10 +42,19 @@ func (c *chainer) begin(key *integrity.StreamKey, label string, streamID, keyID 
 	if at.Before(h.at) {
 		at = h.at
 	}
-	clear(c.rows) // what is kept must not keep the records alive
+	c.forget()
+	c.key, c.label, c.streamID, c.keyID, c.head, c.at = key, label, streamID, keyID, h, at
+}
+
+// forget lets go of the records. Room for many isn't kept.
+func (c *chainer) forget() {
+	const kept = 512
+	if cap(c.rows) > kept {
+		c.rows, c.bounded = nil, nil
+	}
+	clear(c.rows)
 	clear(c.bounded)
 	c.rows, c.bounded = c.rows[:0], c.bounded[:0]
-	c.key, c.label, c.streamID, c.keyID, c.head, c.at = key, label, streamID, keyID, h, at
 }
 
 // add chains one more record, which is neither kept nor changed, but for its detail.

@@ -49,6 +49,8 @@ func (t *Trail) changeOnce(ctx context.Context, fn func(ctx context.Context, tx 
 		switch outcome {
 		case postgres.Committed:
 			l.head = next
+			l.chain.forget()
+			t.epoch.Store(l.epoch)
 			t.changes.giveBack(l)
 		case postgres.RolledBack:
 			t.changes.giveBack(l)
@@ -112,7 +114,7 @@ func (t *Trail) appendIn(ctx context.Context, tx *postgres.Tx, l *lane, fn func(
 		return head{}, 0, unavailable(err)
 	}
 	t.clock.observe(result.DatabaseTime)
-	t.epoch.Store(result.Epoch)
+	l.epoch = result.Epoch
 	return next, len(records), nil
 }
 

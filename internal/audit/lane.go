@@ -32,6 +32,8 @@ type lane struct {
 	head  head
 	// chain makes what is appended next.
 	chain chainer
+	// epoch is that of the grants as the append in hand saw it, which counts once it is committed.
+	epoch int64
 	// The server that the stream was opened on. After a failover it is a stream of the past.
 	systemID string
 	timeline int64

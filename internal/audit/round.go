@@ -113,6 +113,7 @@ func (a *appender) round(ctx context.Context, entries []*entry) {
 			a.trail.clock.observe(result.DatabaseTime)
 			a.trail.epoch.Store(result.Epoch)
 			a.lane.head = next
+			a.lane.chain.forget()
 			a.settle(entries, &result)
 			return
 

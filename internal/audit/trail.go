@@ -6,7 +6,8 @@
 // before its append until its transaction's outcome is known; denials have their own, so that they never delay a read.
 //
 // Invariants:
-//   - I2: Append returns nil only after the server's ReadyForQuery said that the records are committed.
+//   - I2: Append and Disclose return nil only after the server's ReadyForQuery said that the records are committed; Disclose
+//     only if the same round found that what the answer rests on, rows and grants, is as it was read.
 //   - I3: Change appends inside the mutation's own transaction.
 //   - I10: every append compares the stream's head; a lane whose last outcome is unknown is never written again, but closed
 //     by a resolver that first waits out whatever still holds it.
@@ -59,7 +60,7 @@ type Trail struct {
 	changes  *changeLanes
 	resolver *resolver
 	activity atomic.Int64 // requests recorded so far; heartbeats follow it
-	epoch    atomic.Int64 // of the grants, as the last round trip told it; 0 before the first
+	epoch    atomic.Int64 // of the grants, as the last round told it; 0 before the first
 
 	mu      sync.Mutex
 	started bool
@@ -179,7 +180,7 @@ func (t *Trail) Append(ctx context.Context, records ...Record) error {
 // Disclose is Append for records of an answer that rests on something which may have changed since it was read. The round
 // that commits the records validates basis: ErrStale, and postgres.ErrGrantsMoved where the grants changed, mean that the
 // records are committed and the answer must not leave. An answer is to leave within Config.Timeout of the call; what took
-// longer comes back as an error.
+// longer comes back as an error, of the kinds that Append has. basis and records belong to the Trail from the call on.
 func (t *Trail) Disclose(ctx context.Context, basis Basis, records []Record) error {
 	t.activity.Add(1)
 	return t.reads.appendOn(ctx, t.cfg.Timeout, basis, records)
@@ -189,7 +190,7 @@ func (t *Trail) Disclose(ctx context.Context, basis Basis, records []Record) err
 // before is then to be dropped.
 func (t *Trail) Connection() int64 { return t.reads.connection.Load() }
 
-// Epoch is that of the grants as the last round trip told it; 0 before the first.
+// Epoch is that of the grants as the last round told it; 0 before the first. Another process may have raised it since.
 func (t *Trail) Epoch() int64 { return t.epoch.Load() }
 
 // DatabaseTime is the primary's time as the last round trip told it, plus what has passed here since. What must hold when an

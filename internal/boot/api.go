@@ -111,7 +111,7 @@ func (p *APIProcess) build(ctx context.Context, cfg *API) error {
 		return err
 	}
 	p.vault, err = vault.New(p.database, p.trail, keeper, vaultID, vault.Config{
-		Allowlist: cfg.Allowlist, ReadAuth: vault.ReadAuth(cfg.ReadAuth), RowsBytes: cfg.RowsBytes, KMSMode: cfg.KMS.Mode, Log: p.log, Metrics: metrics,
+		Allowlist: cfg.Allowlist, ReadAuth: vault.ReadAuth(cfg.ReadAuth), SealedCacheBytes: cfg.SealedCacheBytes, KMSMode: cfg.KMS.Mode, Log: p.log, Metrics: metrics,
 	})
 	if err != nil {
 		return err

@@ -34,7 +34,7 @@ type API struct {
 	TrustProxy, AllowIPv6      bool
 	ReadAuth                   string        // "ip" or "ip+token"
 	AuditTimeout               time.Duration // how long a request waits for its evidence
-	RowsBytes                  uint64        // bounds the sealed rows that are kept in memory; 0 keeps none
+	SealedCacheBytes           uint64        // bounds the sealed rows that are kept in memory; 0 keeps none
 	Drain                      time.Duration // how long a process that was told to stop may take
 	LogLevel                   slog.Level
 	// Unrecognised names the VAULT_* variables that are set and that no program of this release knows, sorted: most
@@ -96,11 +96,11 @@ func LoadAPI(environ map[string]string, checks ...Check[API]) (*API, error) {
 		Database: s.database(), KMS: s.kms(),
 		AllowedIPs: v.AllowedIPs, TrustedProxies: v.TrustedProxies,
 		TrustProxy: bool(v.TrustProxy), AllowIPv6: bool(v.AllowIPv6),
-		ReadAuth:     string(v.ReadAuth),
-		AuditTimeout: time.Duration(v.AuditTimeoutMS) * time.Millisecond,
-		RowsBytes:    uint64(v.SealedCacheMiB) << 20, //nolint:gosec // at most 4096
-		Drain:        time.Duration(v.DrainSecs) * time.Second,
-		LogLevel:     slog.Level(v.LogLevel), Unrecognised: s.unrecognised(),
+		ReadAuth:         string(v.ReadAuth),
+		AuditTimeout:     time.Duration(v.AuditTimeoutMS) * time.Millisecond,
+		SealedCacheBytes: uint64(v.SealedCacheMiB) << 20, //nolint:gosec // at most 4096
+		Drain:            time.Duration(v.DrainSecs) * time.Second,
+		LogLevel:         slog.Level(v.LogLevel), Unrecognised: s.unrecognised(),
 	}
 	if cfg.Listen == cfg.TelemetryListen && cfg.Listen != "" && !takesAnyPort(cfg.Listen) {
 		s.problem("VAULT_TELEMETRY_LISTEN", "choose another address or port than that of VAULT_API_LISTEN")
@@ -165,7 +165,7 @@ func (c *API) LogValue() slog.Value {
 		slog.Bool("allow_ipv6", c.AllowIPv6),
 		slog.String("read_auth", c.ReadAuth),
 		slog.String("audit_timeout", c.AuditTimeout.String()),
-		slog.Uint64("sealed_cache_bytes", c.RowsBytes),
+		slog.Uint64("sealed_cache_bytes", c.SealedCacheBytes),
 		slog.String("drain", c.Drain.String()),
 		slog.String("log_level", c.LogLevel.String()),
 	)

@@ -21,7 +21,7 @@ type Context struct {
 	now      func() time.Time
 
 	mu     sync.Mutex
-	ended  bool
+	ended  error           // what Err says after End
 	inner  context.Context //nolint:containedctx // what is waited for
 	cancel context.CancelFunc
 }
@@ -35,7 +35,11 @@ func New(parent context.Context, d time.Duration, now func() time.Time) *Context
 func (c *Context) End() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ended = true
+	if c.ended == nil {
+		if c.ended = c.err(); c.ended == nil {
+			c.ended = context.Canceled
+		}
+	}
 	if c.cancel != nil {
 		c.cancel()
 	}
@@ -55,7 +59,7 @@ func (c *Context) Done() <-chan struct{} {
 	defer c.mu.Unlock()
 	if c.inner == nil {
 		c.inner, c.cancel = context.WithDeadline(c.parent, c.deadline)
-		if c.ended {
+		if c.ended != nil {
 			c.cancel()
 		}
 	}
@@ -66,13 +70,17 @@ func (c *Context) Done() <-chan struct{} {
 func (c *Context) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.err()
+}
+
+func (c *Context) err() error {
 	switch {
+	case c.ended != nil:
+		return c.ended
 	case c.inner != nil:
 		return c.inner.Err()
 	case c.parent.Err() != nil:
 		return c.parent.Err()
-	case c.ended:
-		return context.Canceled
 	case !c.now().Before(c.deadline):
 		return context.DeadlineExceeded
 	}

@@ -46,6 +46,13 @@ func TestTheDeadlineCountsForThoseWhoOnlyAsk(t *testing.T) {
 		default:
 			t.Error("what is waited for late isn't over")
 		}
+		late := New(t.Context(), time.Second, time.Now)
+		time.Sleep(time.Second)
+		before := late.Err()
+		late.End()
+		if after := late.Err(); !errors.Is(before, context.DeadlineExceeded) || !errors.Is(after, before) {
+			t.Errorf("before its end it said %v, after it %v", before, after)
+		}
 	})
 }
 

@@ -38,14 +38,21 @@ type Append struct {
 	Held []Held
 }
 
-// Held is one version of a secret as it was read: both tuples are known by their xmin, which changes with every write by
-// anyone (PostgreSQL documentation, 5.5 System Columns). An xmin comes back after four billion transactions: who holds a
-// row for days must read it again.
+// Tuple is one state of a row: where it lies, and the transaction that wrote it. Every write by anyone makes another tuple,
+// in another place (PostgreSQL documentation, 5.5 System Columns); a place is used again by a later transaction. A
+// transaction id comes back after four billion others: who holds a row for days must read it again.
+type Tuple struct {
+	Block  uint32
+	Offset uint16
+	Xmin   uint32
+}
+
+// Held is one version of a secret as it was read.
 type Held struct {
-	SecretID    uuid.UUID
-	SecretXmin  uint32
-	Version     int64
-	VersionXmin uint32
+	SecretID     uuid.UUID
+	Secret       Tuple // of the secret's row
+	Version      int64
+	VersionTuple Tuple // of the version's row
 	// Valid is how many valid versions the secret must have, for an answer that speaks of all of them; 0 doesn't ask.
 	Valid int32
 }
@@ -83,19 +90,20 @@ SELECT (SELECT count(*) FROM added), clock_timestamp(), (SELECT epoch FROM vault
 
 	appendSQL = appendHead
 
-	// Which of the held rows are gone, changed or expired. A scalar subquery is looked up row by row, through the primary
-	// keys, however large the tables are.
+	// Which of the held rows are gone, changed or expired. The tuples are fetched from where they lie, one by one, however
+	// large the tables are; one that was written to since isn't there any more for this statement.
 	appendValidatingSQL = appendHead + `, (
-    SELECT array_agg(h.n)
-    FROM unnest($18::uuid[], $19::xid[], $20::bigint[], $21::xid[], $22::integer[])
-        WITH ORDINALITY AS h (secret_id, secret_xmin, version, version_xmin, valid, n)
-    WHERE (SELECT s.xmin = h.secret_xmin AND v.xmin = h.version_xmin
+    SELECT array_agg(h.n ORDER BY h.n)
+    FROM unnest($18::uuid[], $19::tid[], $20::xid[], $21::bigint[], $22::tid[], $23::xid[], $24::integer[])
+        WITH ORDINALITY AS h (secret_id, secret_at, secret_xmin, version, version_at, version_xmin, valid, n)
+    WHERE (SELECT s.xmin = h.secret_xmin AND s.id = h.secret_id
+                  AND v.xmin = h.version_xmin AND v.secret_id = h.secret_id AND v.version = h.version
                   AND (v.expires_at IS NULL OR v.expires_at > clock_timestamp())
                   AND (h.valid = 0 OR h.valid = (
-                      SELECT count(*) FROM vault.secret_versions o WHERE o.secret_id = s.id
+                      SELECT count(*) FROM vault.secret_versions o WHERE o.secret_id = h.secret_id
                       AND (o.state = 'current' OR (o.state = 'superseded' AND o.expires_at > clock_timestamp()))))
-           FROM vault.secrets s JOIN vault.secret_versions v ON v.secret_id = s.id AND v.version = h.version
-           WHERE s.id = h.secret_id) IS NOT TRUE)`
+           FROM vault.secrets s, vault.secret_versions v
+           WHERE s.ctid = h.secret_at AND v.ctid = h.version_at) IS NOT TRUE)`
 )
 
 func (a Append) check(count int64) error {

@@ -6,20 +6,23 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// SealedSecret is a secret with its valid versions, sealed as they are stored, and what tells whether any of it has changed
-// since. The slices are the receiver's.
+// SealedSecret is a secret with its current version, or all valid ones, sealed as they are stored, and what tells whether any
+// of it has changed since. The slices are the receiver's.
 type SealedSecret struct {
 	ID             uuid.UUID
 	Name           string
 	Kind           string
 	Format         string
 	CurrentVersion int64
-	Xmin           uint32 // of the secret's tuple
-	// Versions are those that were valid when they were read, newest first. The current one is missing only where the
-	// database was tampered with.
+	Tuple          Tuple
+	// Versions are the current one, or those that were valid when they were read, newest first. The current one is missing
+	// only where the database was tampered with.
 	Versions []SealedVersion
+	// All tells that Versions are all valid ones.
+	All bool
 }
 
 // SealedVersion is one version, sealed.
@@ -33,7 +36,13 @@ type SealedVersion struct {
 	Ciphertext []byte
 	CreatedAt  time.Time
 	ExpiresAt  *time.Time
-	Xmin       uint32 // of the version's tuple
+	Tuple      Tuple
+}
+
+// Wanted asks for a secret by name, with its current version or with all valid ones.
+type Wanted struct {
+	Name string
+	All  bool
 }
 
 // LookupConn is a connection of its own for looking up secrets by name, many in one statement, so that what is cold never
@@ -49,30 +58,34 @@ func (d *DB) LookupConn(ctx context.Context) (*LookupConn, error) {
 	return &LookupConn{dedicated: c}, nil
 }
 
-// The xmin of the tuples is why this statement isn't generated: the generator knows no system columns. An infinite time, which
-// nothing of ours writes and the driver can't read, would keep everybody in the same lookup from an answer: it comes as one
-// long past.
-// OFFSET 0 keeps the planner from turning the lookups into a join of whole tables, which it likes while they are small.
+// The system columns are why this statement isn't generated: the generator knows none. An infinite time, which nothing of ours
+// writes and the driver can't read, would keep everybody in the same lookup from an answer: it comes as one long past. OFFSET
+// 0 keeps the planner from turning the lookups into a join of whole tables, which it likes while they are small.
 const sealedSQL = `
-SELECT s.id, s.name, s.kind, s.format, s.current_version, s.tuple,
+SELECT s.id, s.name, s.kind, s.format, s.current_version, s.ctid, s.xmin, wanted.everything,
        v.version, v.version_uid, v.state, v.kms_key_id, v.wrapped_dek, v.nonce, v.ciphertext,
        CASE WHEN isfinite(v.created_at) THEN v.created_at ELSE 'epoch' END,
-       CASE WHEN v.expires_at IS NULL OR isfinite(v.expires_at) THEN v.expires_at ELSE 'epoch' END, v.tuple
-FROM unnest($1::text[]) AS wanted (name)
+       CASE WHEN v.expires_at IS NULL OR isfinite(v.expires_at) THEN v.expires_at ELSE 'epoch' END, v.ctid, v.xmin
+FROM unnest($1::text[], $2::boolean[]) AS wanted (name, everything)
 CROSS JOIN LATERAL (
-    SELECT id, name, kind, format, current_version, xmin AS tuple FROM vault.secrets WHERE name = wanted.name OFFSET 0
+    SELECT id, name, kind, format, current_version, ctid, xmin FROM vault.secrets WHERE name = wanted.name OFFSET 0
 ) s
 LEFT JOIN LATERAL (
-    SELECT version, version_uid, state, kms_key_id, wrapped_dek, nonce, ciphertext, created_at, expires_at, xmin AS tuple
+    SELECT version, version_uid, state, kms_key_id, wrapped_dek, nonce, ciphertext, created_at, expires_at, ctid, xmin
     FROM vault.secret_versions
-    WHERE secret_id = s.id AND (state = 'current' OR (state = 'superseded' AND expires_at > clock_timestamp())) OFFSET 0
+    WHERE secret_id = s.id
+      AND (state = 'current' OR (wanted.everything AND state = 'superseded' AND expires_at > clock_timestamp())) OFFSET 0
 ) v ON true
 ORDER BY s.name, v.version DESC`
 
-// Sealed looks up the secrets of these names, each given once, in one statement, of one snapshot; names that don't exist are
-// left out. The order is that of the names' bytes. ctx cuts the connection if it ends first.
-func (c *LookupConn) Sealed(ctx context.Context, names []string) ([]SealedSecret, error) {
-	rows, err := c.conn.Query(ctx, sealedSQL, names)
+// Sealed looks up secrets, each name given once, in one statement, of one snapshot; names that don't exist are left out. The
+// order is that of the names' bytes. ctx cuts the connection if it ends first.
+func (c *LookupConn) Sealed(ctx context.Context, wanted []Wanted) ([]SealedSecret, error) {
+	names, all := make([]string, len(wanted)), make([]bool, len(wanted))
+	for i, w := range wanted {
+		names[i], all[i] = w.Name, w.All
+	}
+	rows, err := c.conn.Query(ctx, sealedSQL, names, all)
 	if err != nil {
 		return nil, fmt.Errorf("looking up secrets: %w", err)
 	}
@@ -86,21 +99,24 @@ func (c *LookupConn) Sealed(ctx context.Context, names []string) ([]SealedSecret
 			uid                    *uuid.UUID
 			state, kmsKeyID        *string
 			createdAt              *time.Time
+			secretAt, versionAt    pgtype.TID
 			versionXmin            *uint32
 			wrapped, nonce, sealed []byte
 		)
-		err := rows.Scan(&s.ID, &s.Name, &s.Kind, &s.Format, &s.CurrentVersion, &s.Xmin,
-			&number, &uid, &state, &kmsKeyID, &wrapped, &nonce, &sealed, &createdAt, &v.ExpiresAt, &versionXmin)
+		err := rows.Scan(&s.ID, &s.Name, &s.Kind, &s.Format, &s.CurrentVersion, &secretAt, &s.Tuple.Xmin, &s.All,
+			&number, &uid, &state, &kmsKeyID, &wrapped, &nonce, &sealed, &createdAt, &v.ExpiresAt, &versionAt, &versionXmin)
 		if err != nil {
 			return nil, fmt.Errorf("looking up secrets: %w", err)
 		}
 		if n := len(found); n == 0 || found[n-1].ID != s.ID {
+			s.Tuple.Block, s.Tuple.Offset = secretAt.BlockNumber, secretAt.OffsetNumber
 			found = append(found, s)
 		}
 		if number == nil {
 			continue // a secret without any valid version
 		}
-		v.Version, v.UID, v.State, v.KMSKeyID, v.CreatedAt, v.Xmin = *number, *uid, *state, *kmsKeyID, *createdAt, *versionXmin
+		v.Version, v.UID, v.State, v.KMSKeyID, v.CreatedAt = *number, *uid, *state, *kmsKeyID, *createdAt
+		v.Tuple = Tuple{Block: versionAt.BlockNumber, Offset: versionAt.OffsetNumber, Xmin: *versionXmin}
 		v.WrappedDEK, v.Nonce, v.Ciphertext = wrapped, nonce, sealed
 		last := &found[len(found)-1]
 		last.Versions = append(last.Versions, v)

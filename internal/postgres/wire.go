@@ -12,7 +12,7 @@ import (
 
 // wire encodes the parameters of the append statement in PostgreSQL's binary format, and decodes its row, without going
 // through the driver's values: this is what every audited read pays. The formats are those of the server's receive
-// functions (src/backend/utils/adt: array_recv, inet_recv, timestamptz_recv), which have not changed since version 8.
+// functions (src/backend/utils/adt: array_recv, inet_recv, tidrecv, timestamptz_recv), which have not changed since version 8.
 // It belongs to one goroutine and its buffers are reused; they hold audit records, never plaintext.
 type wire struct {
 	buf    []byte
@@ -22,7 +22,7 @@ type wire struct {
 	binary [1]int16 // the one format code, for parameters and results alike
 }
 
-// maxWireKept bounds the buffer that is kept between appends, in bytes.
+// maxWireKept is how long a buffer may be, in bytes, to be used again.
 const maxWireKept = 1 << 20
 
 // epochMicros is 2000-01-01 UTC, from which PostgreSQL counts, in microseconds since 1970.
@@ -69,9 +69,11 @@ func (w *wire) append(a *Append) {
 		return
 	}
 	array(w, pgtype.UUIDOID, a.Held, func(w *wire, h *Held) { w.bytesElement(h.SecretID[:]) })
-	array(w, pgtype.XIDOID, a.Held, func(w *wire, h *Held) { w.uint32Element(h.SecretXmin) })
+	array(w, pgtype.TIDOID, a.Held, func(w *wire, h *Held) { w.placeElement(h.Secret) })
+	array(w, pgtype.XIDOID, a.Held, func(w *wire, h *Held) { w.uint32Element(h.Secret.Xmin) })
 	array(w, pgtype.Int8OID, a.Held, func(w *wire, h *Held) { w.int64Element(h.Version) })
-	array(w, pgtype.XIDOID, a.Held, func(w *wire, h *Held) { w.uint32Element(h.VersionXmin) })
+	array(w, pgtype.TIDOID, a.Held, func(w *wire, h *Held) { w.placeElement(h.VersionTuple) })
+	array(w, pgtype.XIDOID, a.Held, func(w *wire, h *Held) { w.uint32Element(h.VersionTuple.Xmin) })
 	array(w, pgtype.Int4OID, a.Held, func(w *wire, h *Held) { w.uint32Element(uint32(h.Valid)) }) //nolint:gosec // the same 32 bits
 }
 
@@ -140,6 +142,12 @@ func (w *wire) uint32Element(n uint32) {
 	w.buf = binary.BigEndian.AppendUint32(w.buf, n)
 }
 
+func (w *wire) placeElement(t Tuple) {
+	w.length(6)
+	w.buf = binary.BigEndian.AppendUint32(w.buf, t.Block)
+	w.buf = binary.BigEndian.AppendUint16(w.buf, t.Offset)
+}
+
 func (w *wire) timeElement(t time.Time) { w.int64Element(micros(t)) }
 
 func micros(t time.Time) int64 { return t.UnixMicro() - epochMicros }
@@ -182,7 +190,7 @@ func (w *wire) result(row [][]byte, into *Appended) (count int64, err error) {
 
 func getInt64(b []byte) int64 { return int64(binary.BigEndian.Uint64(b)) } //nolint:gosec // the same 64 bits
 
-// ordinals decodes a bigint[] of numbers from 1 as indexes from 0.
+// ordinals decodes a bigint[] of ascending numbers from 1 as indexes from 0.
 func (w *wire) ordinals(b []byte) ([]int, error) {
 	const header, element = 20, 12
 	if len(b) < header || (len(b)-header)%element != 0 {
@@ -190,7 +198,11 @@ func (w *wire) ordinals(b []byte) ([]int, error) {
 	}
 	w.stale = w.stale[:0]
 	for b = b[header:]; len(b) > 0; b = b[element:] {
-		w.stale = append(w.stale, int(getInt64(b[4:element]))-1)
+		index := int(getInt64(b[4:element])) - 1
+		if n := len(w.stale); index < 0 || n > 0 && index <= w.stale[n-1] {
+			return nil, fmt.Errorf("%w: its numbers don't ascend", errUnexpectedRow)
+		}
+		w.stale = append(w.stale, index)
 	}
 	return w.stale, nil
 }

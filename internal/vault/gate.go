@@ -2,10 +2,7 @@ package vault
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"maps"
 	"time"
 
 	"github.com/sealkeep/sealkeep/internal/access"
@@ -55,6 +52,8 @@ type attempt struct {
 	held   [1]postgres.Held // likewise
 	shared []byte           // the operation's detail, encoded once for all records that have no other
 
+	kept       bool // something that it was made from was kept
+	refuseKept bool // it is to be made from what is looked up alone
 	evidenced  bool // the record was committed with the mutation
 	rolledBack bool // the mutation was rolled back: there is nothing to be recorded
 }
@@ -90,6 +89,7 @@ func pass[T any](ctx context.Context, v *Vault, c Caller, op operation, use func
 	var none T
 	work := limit.New(ctx, workLimit, v.cfg.Clock)
 	defer work.End()
+	refuseKept := false
 	for withheld := 0; ; withheld++ {
 		who, err := v.authorize(work, c, op)
 		if err != nil {
@@ -99,10 +99,15 @@ func pass[T any](ctx context.Context, v *Vault, c Caller, op operation, use func
 			v.metrics.decided(op.action, fault.Unavailable.String())
 			return none, fault.Wrap(fault.Unavailable, errNoEvidence, "")
 		}
-		a := &attempt{vault: v, caller: c, who: who, op: op}
+		a := &attempt{vault: v, caller: c, who: who, op: op, refuseKept: refuseKept}
 		a.basis.Epoch, a.basis.Held = who.epoch, a.held[:0]
 		a.validUntil(who.expires)
 		result, err := run(ctx, work, a, use)
+		if errors.Is(err, errKeptDamage) {
+			release(result)
+			refuseKept = true
+			continue
+		}
 		reason, err := a.conclude(ctx, err)
 		if reason == "" && err == nil {
 			return result, nil
@@ -224,181 +229,4 @@ func (v *Vault) refuse(ctx context.Context, c Caller, op operation, who *identit
 	}
 	v.trail.Deny(ctx, a.record(outcomeDenied))
 	return err
-}
-
-// conclude commits the evidence of what the use case did, if that is still to be done, and returns what the caller is to be
-// told: nothing, or an error. A reason says that the answer may not leave although its evidence is committed.
-func (a *attempt) conclude(ctx context.Context, err error) (reason string, _ error) {
-	switch {
-	case err != nil:
-		reason, err = a.failed(ctx, postgres.Fault(err))
-	case !a.evidenced:
-		reason, err = a.commit(ctx, outcomeOK) // without this line values would leave unrecorded
-		if err != nil {
-			a.vault.metrics.decided(a.op.action, "unrecorded")
-		}
-	default:
-		// The change stands, whatever has become of the token since.
-		a.vault.rows.drop(a.op.name)
-		a.vault.metrics.decided(a.op.action, a.outcomeOr(outcomeOK))
-		return "", nil
-	}
-	if reason == "" && a.expired(a.vault.trail.DatabaseTime()) {
-		reason = withheldExpired
-	}
-	if reason == "" && err == nil {
-		a.vault.metrics.decided(a.op.action, a.outcomeOr(outcomeOK))
-	}
-	return reason, err
-}
-
-// commit commits the evidence in the next round, which also tells whether what the answer rests on still holds.
-func (a *attempt) commit(ctx context.Context, outcome string) (reason string, err error) {
-	switch err := a.vault.trail.Disclose(ctx, a.basis, a.evidence(outcome)); {
-	case errors.Is(err, audit.ErrStale):
-		return withheldChanged, nil
-	case errors.Is(err, postgres.ErrGrantsMoved):
-		return withheldGrants, nil
-	default:
-		return "", err
-	}
-}
-
-// failed records an operation that was allowed and didn't succeed. If even that can't be recorded, the answer is 503:
-// whether something exists is an answer, too.
-func (a *attempt) failed(ctx context.Context, err error) (reason string, _ error) {
-	if errors.Is(err, postgres.ErrGrantsMoved) {
-		a.rolledBack = true
-		return withheldGrants, nil
-	}
-	kind := fault.KindOf(err)
-	outcome := a.outcomeOr(kind.String())
-	if errors.Is(err, postgres.ErrOutcomeUnknown) {
-		outcome = "unknown"
-	}
-	a.outcome = outcome
-	a.basis.Held = nil // what was read didn't come to be an answer
-	reason, recordErr := a.commit(ctx, outcome)
-	if reason != "" {
-		return reason, nil
-	}
-	a.vault.metrics.decided(a.op.action, outcome)
-	if recordErr != nil && kind != fault.Internal {
-		return "", fault.Wrap(fault.Unavailable, fmt.Errorf("%w (while recording: %w)", recordErr, err), "")
-	}
-	return "", err
-}
-
-// change runs a mutation; its record commits in the same transaction. fn may run twice, each time on a fresh transaction.
-func (a *attempt) change(ctx context.Context, fn func(context.Context, *postgres.Tx) error) error {
-	err := a.vault.trail.Change(ctx, func(ctx context.Context, tx *postgres.Tx) ([]audit.Record, error) {
-		tx.UnderEpoch(a.who.epoch)
-		if err := fn(ctx, tx); err != nil {
-			return nil, err
-		}
-		return a.evidence(outcomeOK), nil
-	})
-	a.evidenced = err == nil
-	if err != nil && a.outcome != outcomeUnverifiable {
-		// What the change would have made, and shown, never was.
-		a.version, a.detail, a.records = 0, nil, nil
-	}
-	return err
-}
-
-func (a *attempt) evidence(outcome string) []audit.Record {
-	if a.records != nil {
-		return a.records
-	}
-	a.one[0] = a.record(outcome)
-	return a.one[:]
-}
-
-func (a *attempt) outcomeOr(outcome string) string {
-	if a.outcome != "" {
-		return a.outcome
-	}
-	return outcome
-}
-
-func (a *attempt) note(key string, value any) {
-	if a.detail == nil {
-		a.detail = map[string]any{}
-	}
-	a.detail[key] = value
-}
-
-func (a *attempt) record(outcome string) audit.Record {
-	return a.recordFor(a.op.action, a.op.name, a.version, a.outcomeOr(outcome))
-}
-
-func (a *attempt) recordFor(action, name string, version int64, outcome string) audit.Record {
-	r := audit.Record{
-		Actor: a.who.actor, ClientIP: a.caller.Address, Action: action, SecretName: name, Version: version,
-		Outcome: outcome, RequestID: a.caller.RequestID, TraceID: a.caller.TraceID,
-	}
-	if r.RequestID == "" {
-		r.RequestID = "-"
-	}
-	switch {
-	case len(a.detail) > 0:
-		detail := make(map[string]any, len(a.detail)+len(a.op.detail))
-		maps.Copy(detail, a.op.detail)
-		maps.Copy(detail, a.detail)
-		r.Detail = encoded(detail)
-	case len(a.op.detail) > 0:
-		if a.shared == nil {
-			a.shared = encoded(a.op.detail)
-		}
-		r.Detail = a.shared
-	}
-	return r
-}
-
-// encoded gives a detail as JSON. Details hold numbers, booleans and bounded names only; encoding those can't fail.
-func encoded(detail map[string]any) []byte {
-	text, _ := json.Marshal(detail)
-	return text
-}
-
-// mayRead tells whether a caller who may do something else may be shown the value as well.
-func (a *attempt) mayRead() bool { return a.vault.mayDisclose(a.caller, a.who, a.op.name) }
-
-// validUntil notes that what is being answered is valid only until then.
-func (a *attempt) validUntil(t *time.Time) {
-	if t != nil && (a.until == nil || t.Before(*a.until)) {
-		a.until = t
-	}
-}
-
-// expired tells whether the answer's validity ended while its evidence was being committed.
-func (a *attempt) expired(now time.Time) bool { return a.until != nil && !now.Before(*a.until) }
-
-// withhold records that an answer which had its record did not leave, and forgets what it was made from. The request starts
-// over, a bounded number of times.
-func (a *attempt) withhold(ctx context.Context, reason string, before int) error {
-	a.vault.metrics.withheld.WithLabelValues(reason).Inc()
-	a.vault.metrics.decided(a.op.action, outcomeWithheld)
-	a.vault.rows.drop(a.op.name)
-	for _, name := range a.batch {
-		a.vault.rows.drop(name)
-	}
-	if reason == withheldGrants && !a.caller.Token.IsZero() {
-		if fingerprint, err := access.ParseToken(a.caller.Token.Reveal()); err == nil {
-			a.vault.grants.drop(fingerprint)
-		}
-	}
-	if !a.rolledBack {
-		records := a.evidence(outcomeOK)
-		for i := range records {
-			records[i].Outcome = outcomeWithheld
-		}
-		if err := a.vault.trail.Append(ctx, records...); err != nil {
-			return err
-		}
-	}
-	if before == maxWithheld {
-		return fault.Wrap(fault.Unavailable, fmt.Errorf("the answer was withheld several times, the last time because of %s", reason), "")
-	}
-	return nil
 }

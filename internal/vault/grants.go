@@ -47,11 +47,25 @@ type grant struct {
 
 func newGrants() *grants { return &grants{byToken: map[access.Fingerprint]grant{}} }
 
-func (g *grants) get(token access.Fingerprint) (grant, bool) {
+// get gives a token's grant if it was read at that epoch or a later one. Once it is old, one request is told to read it
+// again, and the others go on with it meanwhile.
+func (g *grants) get(token access.Fingerprint, epoch int64, now time.Time) (*identity, bool) {
 	g.mu.RLock()
-	defer g.mu.RUnlock()
 	kept, ok := g.byToken[token]
-	return kept, ok
+	g.mu.RUnlock()
+	switch {
+	case !ok || kept.who.epoch < epoch:
+		return nil, false
+	case now.Sub(kept.readAt) < maxGrantAge:
+		return kept.who, true
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.byToken[token].readAt.Equal(kept.readAt) {
+		g.byToken[token] = grant{who: kept.who, readAt: now}
+		return nil, false
+	}
+	return kept.who, true
 }
 
 func (g *grants) keep(token access.Fingerprint, one grant) {
@@ -88,11 +102,12 @@ func (v *Vault) identify(ctx context.Context, c Caller, fresh bool) (who *identi
 		return anonymous(c), false, invalidToken("the token is malformed")
 	}
 	now := v.cfg.Clock()
-	if one, ok := v.grants.get(fingerprint); ok && !fresh && one.who.epoch >= v.trail.Epoch() && now.Sub(one.readAt) < maxGrantAge {
-		who, kept = one.who, true
-	} else {
-		v.grants.drop(fingerprint)
+	if !fresh {
+		who, kept = v.grants.get(fingerprint, v.trail.Epoch(), now)
+	}
+	if !kept {
 		if who, err = v.readGrant(ctx, fingerprint); err != nil {
+			v.grants.drop(fingerprint)
 			if who == nil {
 				who = anonymous(c)
 			}

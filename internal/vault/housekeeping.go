@@ -23,7 +23,7 @@ func (v *Vault) Start(ctx context.Context) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.stopped {
-		return errors.New("vault: housekeeping was stopped")
+		return errors.New("vault: it was stopped")
 	}
 	if v.started {
 		return nil
@@ -40,12 +40,13 @@ func (v *Vault) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends housekeeping. It is safe twice, and unstarted.
+// Stop ends lookups and housekeeping: what is then to be read is refused. It is safe twice, and unstarted.
 func (v *Vault) Stop(ctx context.Context) error {
 	v.mu.Lock()
 	cancel, again := v.cancel, v.stopped
 	v.stopped = true
 	v.mu.Unlock()
+	v.lookups.stop()
 	if cancel == nil || again {
 		return nil
 	}

@@ -14,7 +14,7 @@ const (
 	// maxLookups bounds the requests that may wait for a lookup; more are refused at once.
 	maxLookups = 8192
 	// maxLookupNames bounds the names of one statement. A batch read never has more.
-	maxLookupNames = 512
+	maxLookupNames = 256
 )
 
 var (
@@ -40,18 +40,28 @@ type lookups struct {
 
 // lookup is one request's names.
 type lookup struct {
-	names []string
-	found map[string]*sealedSecret
-	err   error
-	done  chan struct{} // closed once found or err is there
-	gone  atomic.Bool
+	wanted []postgres.Wanted
+	found  *found
+	err    error
+	done   chan struct{} // closed once found or err is there
+	gone   atomic.Bool
+}
+
+// found is what one statement found, and on which of the rounds' connections it looked. Nobody changes it.
+type found struct {
+	secrets    map[string]*sealedSecret
+	connection int64
 }
 
 func newLookups(v *Vault) *lookups { return &lookups{vault: v, wake: make(chan struct{}, 1)} }
 
-// get looks names up. Those that don't exist are missing in what it returns.
-func (l *lookups) get(ctx context.Context, names ...string) (map[string]*sealedSecret, error) {
-	one := &lookup{names: names, done: make(chan struct{})}
+// get looks names up, each given once, with their current versions or with all valid ones. Those that don't exist are missing
+// in what it returns.
+func (l *lookups) get(ctx context.Context, all bool, names ...string) (*found, error) {
+	one := &lookup{wanted: make([]postgres.Wanted, len(names)), done: make(chan struct{})}
+	for i, name := range names {
+		one.wanted[i] = postgres.Wanted{Name: name, All: all}
+	}
 	if err := l.enqueue(one); err != nil {
 		return nil, fault.Wrap(fault.Unavailable, err, "")
 	}
@@ -89,10 +99,10 @@ func (l *lookups) take() []*lookup {
 	names, n := 0, 0
 	for _, one := range l.queue {
 		if !one.gone.Load() {
-			if len(taken) > 0 && names+len(one.names) > maxLookupNames {
+			if len(taken) > 0 && names+len(one.wanted) > maxLookupNames {
 				break
 			}
-			names += len(one.names)
+			names += len(one.wanted)
 			taken = append(taken, one)
 		}
 		n++
@@ -116,7 +126,7 @@ func (l *lookups) run(ctx context.Context) {
 			}
 			continue
 		}
-		found, err := l.read(ctx, names(taken))
+		found, err := l.read(ctx, wantedBy(taken))
 		for _, one := range taken {
 			one.found, one.err = found, err
 			close(one.done)
@@ -124,45 +134,49 @@ func (l *lookups) run(ctx context.Context) {
 	}
 }
 
-// names joins the names of several lookups, each once.
-func names(lookups []*lookup) []string {
-	var all []string
-	seen := map[string]bool{}
+// wantedBy joins what several lookups want, each name once.
+func wantedBy(lookups []*lookup) []postgres.Wanted {
+	var joined []postgres.Wanted
+	at := map[string]int{}
 	for _, one := range lookups {
-		for _, name := range one.names {
-			if !seen[name] {
-				seen[name] = true
-				all = append(all, name)
+		for _, w := range one.wanted {
+			i, seen := at[w.Name]
+			if !seen {
+				i = len(joined)
+				at[w.Name] = i
+				joined = append(joined, w)
 			}
+			joined[i].All = joined[i].All || w.All
 		}
 	}
-	return all
+	return joined
 }
 
 // read reads and keeps the rows. A connection that turns out to be lost is replaced once.
-func (l *lookups) read(ctx context.Context, names []string) (map[string]*sealedSecret, error) {
+func (l *lookups) read(ctx context.Context, wanted []postgres.Wanted) (*found, error) {
 	ctx, cancel := context.WithTimeout(ctx, workLimit)
 	defer cancel()
-	rows, connection, err := l.query(ctx, names)
+	l.vault.metrics.statements.Inc()
+	rows, connection, err := l.query(ctx, wanted)
 	if err != nil && ctx.Err() == nil && l.conn == nil {
-		rows, connection, err = l.query(ctx, names)
+		rows, connection, err = l.query(ctx, wanted)
 	}
 	if err != nil {
 		return nil, postgres.Fault(err)
 	}
-	found := make(map[string]*sealedSecret, len(rows))
+	f := &found{secrets: make(map[string]*sealedSecret, len(rows)), connection: connection}
 	readAt := l.vault.cfg.Clock()
 	for i := range rows {
 		s := &sealedSecret{SealedSecret: rows[i], connection: connection, readAt: readAt}
-		found[s.Name] = s
+		f.secrets[s.Name] = s
 		l.vault.rows.keep(s)
 	}
-	return found, nil
+	return f, nil
 }
 
 // query makes the statement, on a connection that is no older than that of the rounds: should they have moved to another
 // server, what this one would have found is of the past.
-func (l *lookups) query(ctx context.Context, names []string) ([]postgres.SealedSecret, int64, error) {
+func (l *lookups) query(ctx context.Context, wanted []postgres.Wanted) ([]postgres.SealedSecret, int64, error) {
 	connection := l.vault.trail.Connection()
 	if l.conn != nil && (l.connection != connection || l.conn.IsClosed()) {
 		l.drop(ctx)
@@ -175,7 +189,7 @@ func (l *lookups) query(ctx context.Context, names []string) ([]postgres.SealedS
 		l.conn, l.connection = conn, connection
 		l.vault.rows.dropAll()
 	}
-	rows, err := l.conn.Sealed(ctx, names)
+	rows, err := l.conn.Sealed(ctx, wanted)
 	if err != nil && l.conn.IsClosed() {
 		l.drop(ctx)
 	}
@@ -189,11 +203,16 @@ func (l *lookups) drop(ctx context.Context) {
 	}
 }
 
+// stop refuses what comes from now on.
+func (l *lookups) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopped = true
+}
+
 // shutdown refuses what is still queued.
 func (l *lookups) shutdown(ctx context.Context) {
-	l.mu.Lock()
-	l.stopped = true
-	l.mu.Unlock()
+	l.stop()
 	for taken := l.take(); len(taken) > 0; taken = l.take() {
 		for _, one := range taken {
 			one.err = fault.Wrap(fault.Unavailable, errLookupsStopped, "")

@@ -8,6 +8,8 @@ type metrics struct {
 	withheld  *prometheus.CounterVec
 	hits      prometheus.Counter
 	misses    prometheus.Counter
+	// statements counts the lookups that were made for what wasn't kept, each for many requests.
+	statements prometheus.Counter
 }
 
 // decided counts an operation. Actions and outcomes are bounded.
@@ -36,12 +38,16 @@ func newMetrics(registerer prometheus.Registerer, partitionsAhead func() int) *m
 		Help: "Secrets whose sealed rows were asked for, by whether they were kept.",
 	}, []string{"result"})
 	m.hits, m.misses = lookups.WithLabelValues("hit"), lookups.WithLabelValues("miss")
+	m.statements = prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "sealkeep", Subsystem: "vault", Name: "lookup_statements_total",
+		Help: "Statements that looked secrets up, each for all requests that waited.",
+	})
 	ahead := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "sealkeep", Subsystem: "vault", Name: "audit_partitions_ahead_days",
 		Help: "Days from now for which audit partitions are known to be there: below 3 is an alarm, and at 0 answers are about to be refused.",
 	}, func() float64 { return float64(partitionsAhead()) })
 	if registerer != nil {
-		registerer.MustRegister(m.decisions, m.integrity, m.withheld, lookups, ahead)
+		registerer.MustRegister(m.decisions, m.integrity, m.withheld, lookups, m.statements, ahead)
 	}
 	return m
 }

@@ -2,13 +2,14 @@ package vault
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/sealkeep/sealkeep/internal/audit"
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/secret"
-	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
 const (
@@ -54,44 +55,46 @@ func (v *Vault) Read(ctx context.Context, c Caller, r ReadRequest) (*Secret, err
 
 // find looks a secret up with its current version, for a change of it.
 func (v *Vault) find(ctx context.Context, name string) (*versionRow, error) {
-	rows, err := v.db.CurrentVersions(ctx, []string{name})
+	row, err := v.db.CurrentVersion(ctx, name)
+	if postgres.IsNotFound(err) {
+		return nil, errNoSecret
+	}
 	if err != nil {
 		return nil, err
 	}
-	if len(rows) == 0 {
-		return nil, errNoSecret
-	}
-	return &rows[0], nil
+	return &row, nil
 }
 
-// sealed gives a secret's sealed rows, those that are kept if there are any and they are not refused. Only what was looked up
-// may be taken to be missing.
-func (a *attempt) sealed(ctx context.Context, name string, refuseKept bool) (s *sealedSecret, kept bool, err error) {
+// sealed gives a secret's sealed rows, with all its valid versions if all are asked for: those that are kept if there are any
+// and they are not refused. Only what was looked up may be taken to be missing.
+func (a *attempt) sealed(ctx context.Context, name string, all, refuseKept bool) (s *sealedSecret, err error) {
 	v := a.vault
-	connection := v.trail.Connection()
-	if !refuseKept {
-		if s := v.rows.get(name, connection); s != nil {
+	if !refuseKept && !a.refuseKept {
+		connection := v.trail.Connection()
+		if s := v.rows.get(name, all, connection); s != nil {
 			v.metrics.hits.Inc()
+			a.kept = true
 			a.basis.Connection = connection
-			return s, true, nil
+			return s, nil
 		}
 	}
 	v.metrics.misses.Inc()
-	found, err := v.lookups.get(ctx, name)
+	f, err := v.lookups.get(ctx, all, name)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	if s = found[name]; s == nil {
-		return nil, false, errNoSecret
+	a.kept = false
+	a.basis.Connection = f.connection
+	if s = f.secrets[name]; s == nil {
+		return nil, errNoSecret
 	}
-	a.basis.Connection = s.connection
-	return s, false, nil
+	return s, nil
 }
 
 // pick finds the version of a secret that is asked for, 0 for the current one. The current one may come as nil, which is
 // damage; another one is valid.
 func (a *attempt) pick(ctx context.Context, name string, number int64) (*sealedSecret, *postgres.SealedVersion, error) {
-	s, kept, err := a.sealed(ctx, name, false)
+	s, err := a.sealed(ctx, name, number != 0, false)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -99,8 +102,8 @@ func (a *attempt) pick(ctx context.Context, name string, number int64) (*sealedS
 		return s, s.current(), nil
 	}
 	version := s.version(number, a.vault.trail.DatabaseTime())
-	if version == nil && kept {
-		if s, _, err = a.sealed(ctx, name, true); err != nil {
+	if version == nil && a.kept {
+		if s, err = a.sealed(ctx, name, true, true); err != nil {
 			return nil, nil, err
 		}
 		version = s.version(number, a.vault.trail.DatabaseTime())
@@ -119,12 +122,20 @@ func (a *attempt) disclose(ctx context.Context, s *sealedSecret, version *postgr
 	m, err := a.vault.open(ctx, storedAs(s, version))
 	if err != nil {
 		a.vault.rows.drop(s.Name)
+		if a.kept && errors.Is(err, errDamaged) {
+			return nil, errKeptDamage
+		}
 		return nil, a.alarm(ctx, s.Name, &version.Version, err)
+	}
+	kind, err := secret.ParseKind(s.Kind)
+	if err != nil {
+		m.Release()
+		return nil, a.alarm(ctx, s.Name, &version.Version, fmt.Errorf("%w: it is of no known kind", errDamaged))
 	}
 	a.version = version.Version
 	a.restOn(s, version, 0)
 	return &Secret{
-		Name: s.Name, Kind: secret.Kind(s.Kind), Format: m.Format, Version: version.Version, VersionUID: version.UID,
+		Name: s.Name, Kind: kind, Format: m.Format, Version: version.Version, VersionUID: version.UID,
 		CreatedAt: version.CreatedAt, Material: &m,
 	}, nil
 }
@@ -132,7 +143,7 @@ func (a *attempt) disclose(ctx context.Context, s *sealedSecret, version *postgr
 // restOn notes that the answer was made from a version, and that it counted valid versions in all; 0 counted none.
 func (a *attempt) restOn(s *sealedSecret, version *postgres.SealedVersion, valid int) {
 	a.basis.Held = append(a.basis.Held, postgres.Held{
-		SecretID: s.ID, SecretXmin: s.Xmin, Version: version.Version, VersionXmin: version.Xmin,
+		SecretID: s.ID, Secret: s.Tuple, Version: version.Version, VersionTuple: version.Tuple,
 		Valid: int32(valid), //nolint:gosec // a few
 	})
 	a.validUntil(version.ExpiresAt)
@@ -175,6 +186,7 @@ func (v *Vault) ReadBatch(ctx context.Context, c Caller, names []string) ([]*Sec
 				}
 				out = append(out, s)
 				if size += s.Material.Username.Len() + s.Material.Value.Len(); size > maxBatchBytes {
+					a.version = 0 // it is not about this one
 					return out, fault.New(fault.TooLarge, "these secrets hold more than 4 MiB together: ask for fewer at a time")
 				}
 				records = append(records, a.recordFor(ActionRead, name, s.Version, outcomeOK))
@@ -195,37 +207,39 @@ func (a *attempt) sealedAll(ctx context.Context, wanted []string) ([]*sealedSecr
 	v := a.vault
 	a.batch = wanted
 	a.basis.Connection = v.trail.Connection()
-	found := make([]*sealedSecret, len(wanted))
+	all := make([]*sealedSecret, len(wanted))
 	var missing []string
 	for i, name := range wanted {
 		if !v.mayDisclose(a.caller, a.who, name) {
 			continue
 		}
-		if found[i] = v.rows.get(name, a.basis.Connection); found[i] == nil {
+		if !a.refuseKept {
+			all[i] = v.rows.get(name, false, a.basis.Connection)
+		}
+		if all[i] == nil {
 			missing = append(missing, name)
 		} else {
+			a.kept = true
 			v.metrics.hits.Inc()
 		}
 	}
 	if len(missing) == 0 {
-		return found, nil
+		return all, nil
 	}
 	v.metrics.misses.Add(float64(len(missing)))
-	read, err := v.lookups.get(ctx, missing...)
+	f, err := v.lookups.get(ctx, false, missing...)
 	if err != nil {
 		return nil, err
 	}
-	for i, name := range wanted {
-		s := read[name]
-		if found[i] != nil || s == nil || !v.mayDisclose(a.caller, a.who, name) {
-			continue
-		}
-		if s.connection != a.basis.Connection {
-			a.basis.Connection = 0 // rows of two connections: no round will take them for current
-		}
-		found[i] = s
+	if f.connection != a.basis.Connection {
+		a.basis.Connection = audit.NoConnection // what was kept is of another one than what was looked up
 	}
-	return found, nil
+	for i, name := range wanted {
+		if all[i] == nil && v.mayDisclose(a.caller, a.who, name) {
+			all[i] = f.secrets[name]
+		}
+	}
+	return all, nil
 }
 
 func batchNames(names []string) ([]string, error) {
@@ -245,87 +259,4 @@ func batchNames(names []string) ([]string, error) {
 		}
 	}
 	return wanted, nil
-}
-
-// Verify tells whether a value is the secret's current one or one still in its grace. It opens every valid version and
-// compares in constant time, whatever matched (I12). presented holds Value or Binary.
-func (v *Vault) Verify(ctx context.Context, c Caller, name string, presented Given) (Verdict, error) {
-	parsed, err := secret.ParseName(name)
-	if err != nil {
-		return Verdict{}, err
-	}
-	value, err := presented.verifiable()
-	if err != nil {
-		return Verdict{}, err
-	}
-	op := operation{action: ActionVerify, rule: needsReader, name: parsed.String()}
-	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) (Verdict, error) {
-		s, _, err := a.sealed(ctx, op.name, false)
-		if err != nil {
-			return Verdict{}, err
-		}
-		if s.current() == nil {
-			return Verdict{}, a.unverifiable(ctx, s.Name, &s.CurrentVersion, errNotCurrent)
-		}
-		verdict, err := a.compare(ctx, s, value)
-		if err != nil {
-			return Verdict{}, err
-		}
-		a.version = verdict.Version
-		a.outcome = "mismatch"
-		if verdict.Valid {
-			a.outcome = "match"
-		}
-		return verdict, nil
-	})
-}
-
-// compare opens every valid version, whatever matched (I12). The answer rests on all of them, and on their number: a match
-// needs the one that matched, a mismatch needs that there is no other.
-func (a *attempt) compare(ctx context.Context, s *sealedSecret, value sensitive.Bytes) (Verdict, error) {
-	at := a.vault.trail.DatabaseTime()
-	var verdict Verdict
-	valid := make([]*postgres.SealedVersion, 0, len(s.Versions))
-	for i := range s.Versions {
-		version := s.version(s.Versions[i].Version, at)
-		if version == nil {
-			continue
-		}
-		valid = append(valid, version)
-		m, err := a.vault.open(ctx, storedAs(s, version))
-		if err != nil {
-			a.vault.rows.drop(s.Name)
-			return Verdict{}, a.unverifiable(ctx, s.Name, &version.Version, err)
-		}
-		if sensitive.Equal(m.Value, value) && !verdict.Valid {
-			verdict = Verdict{Valid: true, Version: version.Version}
-		}
-		m.Release()
-	}
-	all := len(valid)
-	for _, version := range valid {
-		a.restOn(s, version, all)
-		all = 0 // once is enough
-	}
-	return verdict, nil
-}
-
-// unverifiable is the alarm of verify: an answer that can't be given for want of one version is unavailable, not wrong.
-func (a *attempt) unverifiable(ctx context.Context, name string, version *int64, err error) error {
-	err = a.alarm(ctx, name, version, err)
-	if fault.KindOf(err) == fault.Internal {
-		return fault.Wrap(fault.Unavailable, err, "")
-	}
-	return err
-}
-
-func (g Given) verifiable() (sensitive.Bytes, error) {
-	switch {
-	case !g.Username.IsZero() || !g.Password.IsZero(), g.Value.IsZero() == g.Binary.IsZero():
-		return sensitive.Bytes{}, fault.New(fault.Invalid, "send either value or value_base64; for a userpass secret it is the password")
-	case !g.Value.IsZero():
-		return g.Value, nil
-	default:
-		return g.Binary, nil
-	}
 }

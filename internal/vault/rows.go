@@ -43,13 +43,13 @@ func newSealedRows(limit uint64, now func() time.Time) (*sealedRows, error) {
 	return r, err
 }
 
-// get gives a row that was read on this connection, or nil.
-func (r *sealedRows) get(name string, connection int64) *sealedSecret {
+// get gives a secret that was read on this connection, with all its valid versions if all are asked for, or nil.
+func (r *sealedRows) get(name string, all bool, connection int64) *sealedSecret {
 	if r.cache == nil {
 		return nil
 	}
 	s, ok := r.cache.GetIfPresent(name)
-	if !ok || s.connection != connection || r.now().Sub(s.readAt) > maxRowAge {
+	if !ok || all && !s.All || s.connection != connection || r.now().Sub(s.readAt) > maxRowAge {
 		return nil
 	}
 	return s

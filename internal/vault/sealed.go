@@ -18,7 +18,7 @@ import (
 
 // versionRow is a secret with one of its versions, as read from the database. The version's columns are missing when the
 // secret has no such version.
-type versionRow = db.CurrentVersionsRow
+type versionRow = db.CurrentVersionRow
 
 // dekContext is the encryption context that a version's DEK is wrapped under.
 func dekContext(p envelope.Place) map[string]string {
@@ -74,6 +74,9 @@ func keeperFault(doing string, err error) error {
 
 // errDamaged means that what the database holds can't be what the vault wrote.
 var errDamaged = errors.New("the row doesn't verify")
+
+// errKeptDamage is damage of a row that was kept, which may have been mended since: it is looked up again.
+var errKeptDamage = errors.New("a row that was kept doesn't verify")
 
 // errNotCurrent is damage that shows before anything is opened.
 var errNotCurrent = fmt.Errorf("%w: the current version's row is missing or isn't current", errDamaged)

@@ -5,7 +5,8 @@
 //
 // Invariants:
 //   - I1: plaintext stays in sensitive.Bytes from the edge to the envelope and back.
-//   - I2, I3: an answer is returned only once its audit record is committed; a mutation and its record commit together.
+//   - I2, I3: an answer is returned only once its audit record is committed, and only if the rows and the grants that it rests on
+//     were current in the round that did; a mutation and its record commit together, under the grants that allowed it.
 //   - I4: what can't be decided or verified is refused.
 //   - I5: a version opens only in its own place; one that doesn't raises an alarm.
 //   - I9: a superseded version is valid until its expiry, by the database's clock, and never after.
@@ -59,8 +60,8 @@ type Config struct {
 	Allowlist access.Allowlist
 	// ReadAuth is what else a reader must bring; the zero value means ReadAuthIPToken, the stricter one.
 	ReadAuth ReadAuth
-	// RowsBytes bounds the sealed rows that are kept in memory, in bytes; 0 keeps none, and every read looks its rows up.
-	RowsBytes uint64
+	// SealedCacheBytes bounds the sealed rows that are kept in memory, in bytes; 0 keeps none, and every read looks its rows up.
+	SealedCacheBytes uint64
 	// KMSMode names the keeper in status: "local" or "aws".
 	KMSMode string
 	Log     *slog.Logger
@@ -122,7 +123,7 @@ func New(database *postgres.DB, trail *audit.Trail, keeper Keeper, vaultID uuid.
 		db: database, trail: trail, keeper: keeper, vaultID: vaultID, cfg: cfg, log: cfg.Log,
 		sealer: sealer, uses: tokenUses{seen: map[uuid.UUID]time.Time{}}, grants: newGrants(),
 	}
-	if v.rows, err = newSealedRows(cfg.RowsBytes, cfg.Clock); err != nil {
+	if v.rows, err = newSealedRows(cfg.SealedCacheBytes, cfg.Clock); err != nil {
 		return nil, fmt.Errorf("making room for sealed rows: %w", err)
 	}
 	v.rows.register(cfg.Metrics)

@@ -51,32 +51,16 @@ func (q *Queries) CountValidVersions(ctx context.Context, secretID uuid.UUID) (i
 	return count, err
 }
 
-const currentVersionUID = `-- name: CurrentVersionUID :one
-SELECT version_uid FROM vault.secret_versions WHERE secret_id = $1 AND version = $2 AND state = 'current'
-`
-
-type CurrentVersionUIDParams struct {
-	SecretID uuid.UUID
-	Version  int64
-}
-
-func (q *Queries) CurrentVersionUID(ctx context.Context, arg CurrentVersionUIDParams) (uuid.UUID, error) {
-	row := q.db.QueryRow(ctx, currentVersionUID, arg.SecretID, arg.Version)
-	var version_uid uuid.UUID
-	err := row.Scan(&version_uid)
-	return version_uid, err
-}
-
-const currentVersions = `-- name: CurrentVersions :many
+const currentVersion = `-- name: CurrentVersion :one
 SELECT s.id AS secret_id, s.name, s.kind, s.format, s.created_at, s.current_version,
        v.version, v.version_uid, v.state, v.kms_key_id, v.wrapped_dek, v.nonce, v.ciphertext,
        v.created_at AS version_created_at, v.expires_at, now()::timestamptz AS read_at
 FROM vault.secrets s
 LEFT JOIN vault.secret_versions v ON v.secret_id = s.id AND v.version = s.current_version
-WHERE s.name = ANY ($1::text[])
+WHERE s.name = $1
 `
 
-type CurrentVersionsRow struct {
+type CurrentVersionRow struct {
 	SecretID         uuid.UUID
 	Name             string
 	Kind             string
@@ -95,43 +79,46 @@ type CurrentVersionsRow struct {
 	ReadAt           time.Time
 }
 
-// The current version of each name. A secret whose current version's row is missing still yields a row, so that damage is
-// told from absence.
-func (q *Queries) CurrentVersions(ctx context.Context, names []string) ([]CurrentVersionsRow, error) {
-	rows, err := q.db.Query(ctx, currentVersions, names)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []CurrentVersionsRow
-	for rows.Next() {
-		var i CurrentVersionsRow
-		if err := rows.Scan(
-			&i.SecretID,
-			&i.Name,
-			&i.Kind,
-			&i.Format,
-			&i.CreatedAt,
-			&i.CurrentVersion,
-			&i.Version,
-			&i.VersionUid,
-			&i.State,
-			&i.KmsKeyID,
-			&i.WrappedDek,
-			&i.Nonce,
-			&i.Ciphertext,
-			&i.VersionCreatedAt,
-			&i.ExpiresAt,
-			&i.ReadAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+// A secret with its current version. One whose current version's row is missing still yields a row, so that damage is told
+// from absence.
+func (q *Queries) CurrentVersion(ctx context.Context, name string) (CurrentVersionRow, error) {
+	row := q.db.QueryRow(ctx, currentVersion, name)
+	var i CurrentVersionRow
+	err := row.Scan(
+		&i.SecretID,
+		&i.Name,
+		&i.Kind,
+		&i.Format,
+		&i.CreatedAt,
+		&i.CurrentVersion,
+		&i.Version,
+		&i.VersionUid,
+		&i.State,
+		&i.KmsKeyID,
+		&i.WrappedDek,
+		&i.Nonce,
+		&i.Ciphertext,
+		&i.VersionCreatedAt,
+		&i.ExpiresAt,
+		&i.ReadAt,
+	)
+	return i, err
+}
+
+const currentVersionUID = `-- name: CurrentVersionUID :one
+SELECT version_uid FROM vault.secret_versions WHERE secret_id = $1 AND version = $2 AND state = 'current'
+`
+
+type CurrentVersionUIDParams struct {
+	SecretID uuid.UUID
+	Version  int64
+}
+
+func (q *Queries) CurrentVersionUID(ctx context.Context, arg CurrentVersionUIDParams) (uuid.UUID, error) {
+	row := q.db.QueryRow(ctx, currentVersionUID, arg.SecretID, arg.Version)
+	var version_uid uuid.UUID
+	err := row.Scan(&version_uid)
+	return version_uid, err
 }
 
 const deleteSecret = `-- name: DeleteSecret :execrows
@@ -318,51 +305,6 @@ type LockSecretRow struct {
 func (q *Queries) LockSecret(ctx context.Context, name string) (LockSecretRow, error) {
 	row := q.db.QueryRow(ctx, lockSecret, name)
 	var i LockSecretRow
-	err := row.Scan(
-		&i.ID,
-		&i.Name,
-		&i.Kind,
-		&i.Format,
-		&i.Description,
-		&i.RotationIntervalSecs,
-		&i.GracePeriodSecs,
-		&i.CurrentVersion,
-		&i.NextRotationAt,
-		&i.Target,
-		&i.CustomMetadata,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-		&i.ReadAt,
-	)
-	return i, err
-}
-
-const secret = `-- name: Secret :one
-SELECT id, name, kind, format, description, rotation_interval_secs, grace_period_secs, current_version,
-       next_rotation_at, target, custom_metadata, created_at, updated_at, now()::timestamptz AS read_at
-FROM vault.secrets WHERE name = $1
-`
-
-type SecretRow struct {
-	ID                   uuid.UUID
-	Name                 string
-	Kind                 string
-	Format               string
-	Description          string
-	RotationIntervalSecs *int64
-	GracePeriodSecs      int64
-	CurrentVersion       int64
-	NextRotationAt       *time.Time
-	Target               []byte
-	CustomMetadata       []byte
-	CreatedAt            time.Time
-	UpdatedAt            time.Time
-	ReadAt               time.Time
-}
-
-func (q *Queries) Secret(ctx context.Context, name string) (SecretRow, error) {
-	row := q.db.QueryRow(ctx, secret, name)
-	var i SecretRow
 	err := row.Scan(
 		&i.ID,
 		&i.Name,

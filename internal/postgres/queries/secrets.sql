@@ -10,25 +10,20 @@ INSERT INTO vault.secret_versions (secret_id, version, version_uid, state, kms_k
 VALUES (@secret_id, @version, @version_uid, 'current', @kms_key_id, @wrapped_dek, @nonce, @ciphertext)
 RETURNING created_at;
 
--- name: Secret :one
-SELECT id, name, kind, format, description, rotation_interval_secs, grace_period_secs, current_version,
-       next_rotation_at, target, custom_metadata, created_at, updated_at, now()::timestamptz AS read_at
-FROM vault.secrets WHERE name = $1;
-
 -- name: LockSecret :one
 SELECT id, name, kind, format, description, rotation_interval_secs, grace_period_secs, current_version,
        next_rotation_at, target, custom_metadata, created_at, updated_at, now()::timestamptz AS read_at
 FROM vault.secrets WHERE name = $1 FOR UPDATE;
 
--- name: CurrentVersions :many
--- The current version of each name. A secret whose current version's row is missing still yields a row, so that damage is
--- told from absence.
+-- name: CurrentVersion :one
+-- A secret with its current version. One whose current version's row is missing still yields a row, so that damage is told
+-- from absence.
 SELECT s.id AS secret_id, s.name, s.kind, s.format, s.created_at, s.current_version,
        v.version, v.version_uid, v.state, v.kms_key_id, v.wrapped_dek, v.nonce, v.ciphertext,
        v.created_at AS version_created_at, v.expires_at, now()::timestamptz AS read_at
 FROM vault.secrets s
 LEFT JOIN vault.secret_versions v ON v.secret_id = s.id AND v.version = s.current_version
-WHERE s.name = ANY (@names::text[]);
+WHERE s.name = $1;
 
 -- name: CountValidVersions :one
 SELECT count(*) FROM vault.secret_versions
