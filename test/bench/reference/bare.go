@@ -6,12 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
@@ -45,9 +45,9 @@ type bare struct {
 
 // lane is a stream.
 type lane struct {
-	id  uuid.UUID
-	seq int64
-	mac []byte
+	id, key [16]byte // a uuid.UUID would be written as text first
+	seq     int64
+	mac     []byte
 }
 
 func serveBare(ctx context.Context, router *gin.Engine, pool *pgxpool.Pool, lanes int) error {
@@ -58,7 +58,7 @@ func serveBare(ctx context.Context, router *gin.Engine, pool *pgxpool.Pool, lane
 		return err
 	}
 	for i := range lanes {
-		l := &lane{id: laneID(i + 1)}
+		l := &lane{id: laneID(i + 1), key: laneID(0)}
 		if err := pool.QueryRow(ctx, "SELECT head_seq, head_mac FROM vault.audit_streams WHERE stream_id = $1", l.id).Scan(&l.seq, &l.mac); err != nil {
 			return err
 		}
@@ -177,11 +177,14 @@ func (l *lane) append(ctx context.Context, tx pgx.Tx, a *access, action string, 
 		added, epoch int64
 		at           time.Time
 	)
-	err := tx.QueryRow(ctx, appendSQL, l.id, l.seq, l.mac, mac, []time.Time{now}, []string{a.actor}, []netip.Addr{a.clientIP}, []string{action},
-		[]string{a.name}, []int64{a.version}, []string{a.outcome}, []string{a.requestID}, []*string{nil}, [][]byte{[]byte(`{"disclosed":true}`)},
-		[][]byte{mac}, now, laneID(0)).Scan(&added, &at, &epoch)
+	err := tx.QueryRow(ctx, appendSQL, l.id, l.seq, l.mac, mac, one(now), one(a.actor), one(a.clientIP), one(action), one(a.name),
+		one(a.version), one(a.outcome), one(a.requestID), one[*string](nil), one([]byte(`{"disclosed":true}`)), one(mac), now, l.key).
+		Scan(&added, &at, &epoch)
 	if err == nil && added != 1 {
 		err = fmt.Errorf("%d records were added in place of one: the stream's head is elsewhere", added)
 	}
 	return err
 }
+
+// one is a column of one record. FlatArray spares pgx reflection.
+func one[T any](v T) pgtype.FlatArray[T] { return pgtype.FlatArray[T]{v} }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -134,5 +136,18 @@ func TestARoundTakesWhatCameDuringTheOneBeforeAndNoMoreThanItsLimit(t *testing.T
 	all.Wait()
 	if want := []int{1, maxRound, 10}; !slices.Equal(sizes, want) {
 		t.Errorf("rounds of %v, want %v", sizes, want)
+	}
+}
+
+// The vault doesn't export its statement, so the source is searched for it.
+func TestBareAppendsWithTheVaultsOwnStatement(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("../../../internal/postgres/append.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := func(s string) string { return strings.Join(strings.Fields(s), " ") }
+	if !strings.Contains(words(string(source)), words(appendSQL)+"`") {
+		t.Error("internal/postgres appends with another statement now: take it over")
 	}
 }
