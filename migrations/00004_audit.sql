@@ -1,7 +1,7 @@
 -- +goose Up
 -- The audit trail: append-only streams of chained records, partitioned by day. What a row may hold is checked by triggers and not
--- by CHECK constraints: a statement prepares each of those anew whenever it runs, for both tables together as much work as the
--- append itself, and every audited read runs one.
+-- by CHECK constraints, but for the head that every append moves: a statement prepares each of those anew whenever it runs, for both
+-- tables together as much work as the append itself, and every audited read runs one.
 SET LOCAL ROLE vault_owner;
 
 CREATE TABLE vault.audit_streams (
@@ -19,7 +19,8 @@ CREATE TABLE vault.audit_streams (
     predecessor     uuid,
     predecessor_seq bigint,
     predecessor_mac bytea,
-    key_id          uuid NOT NULL REFERENCES vault.keyring (key_id)
+    key_id          uuid NOT NULL REFERENCES vault.keyring (key_id),
+    CHECK (head_seq >= 0 AND octet_length(head_mac) = 32)
 ) WITH (fillfactor = 40); -- the head moves with every append: leave room for HOT updates
 CREATE INDEX audit_streams_open ON vault.audit_streams (stream_id) WHERE state = 'open';
 CREATE INDEX audit_streams_closed ON vault.audit_streams (closed_at) WHERE closed_at IS NOT NULL;
@@ -105,7 +106,7 @@ BEGIN
     IF octet_length(NEW.process) NOT BETWEEN 1 AND 256
        OR NEW.kind NOT IN ('read', 'change', 'denial', 'offline')
        OR NEW.state NOT IN ('open', 'closed')
-       OR NEW.head_seq < 0 OR octet_length(NEW.head_mac) <> 32
+       OR octet_length(NEW.system_id) > 64 OR octet_length(NEW.predecessor_mac) <> 32
        OR (NEW.state = 'closed') <> (NEW.closed_at IS NOT NULL)
        OR (NEW.predecessor IS NULL) <> (NEW.predecessor_seq IS NULL)
        OR (NEW.predecessor IS NULL) <> (NEW.predecessor_mac IS NULL) THEN
@@ -126,7 +127,8 @@ CREATE TRIGGER sound AFTER INSERT ON vault.audit_log
     FOR EACH STATEMENT EXECUTE FUNCTION vault.refuse_unsound_records();
 ALTER TABLE vault.audit_log ENABLE ALWAYS TRIGGER sound;
 
-CREATE TRIGGER sound AFTER INSERT OR UPDATE OF process, kind, state, closed_at, predecessor, predecessor_seq, predecessor_mac
+CREATE TRIGGER sound
+    AFTER INSERT OR UPDATE OF process, kind, state, closed_at, system_id, predecessor, predecessor_seq, predecessor_mac
     ON vault.audit_streams
     FOR EACH ROW EXECUTE FUNCTION vault.refuse_unsound_stream();
 ALTER TABLE vault.audit_streams ENABLE ALWAYS TRIGGER sound;

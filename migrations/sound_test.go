@@ -71,8 +71,7 @@ func TestI10_UnsoundAuditRowsAreRefused(t *testing.T) {
 			}
 		}
 		for column, wrong := range map[string][]string{
-			"process": {"''", text(257)}, "kind": {"'other'"}, "state": {"'closed'", "'other'"}, "closed_at": {"now()"}, "head_seq": {"-1"},
-			"head_mac": {bytea(31)}, "predecessor": {"gen_random_uuid()"}, "predecessor_seq": {"1"}, "predecessor_mac": {bytea(32)},
+			"process": {"''", text(257)}, "kind": {"'other'"}, "state": {"'closed'", "'other'"}, "closed_at": {"now()"}, "system_id": {text(65)}, "predecessor": {"gen_random_uuid()"}, "predecessor_seq": {"1"}, "predecessor_mac": {bytea(32)},
 		} {
 			for _, expression := range wrong {
 				refused := try(t, conn, insert("vault.audit_streams", stream.with(column, expression)))
@@ -81,7 +80,10 @@ func TestI10_UnsoundAuditRowsAreRefused(t *testing.T) {
 				}
 			}
 		}
-		for _, set := range []string{"state = 'closed'", "closed_at = now()", "state = 'other'"} {
+		for _, set := range []string{
+			"state = 'closed'", "closed_at = now()", "state = 'other'", "head_seq = -1", "head_seq = -9223372036854775808",
+			"head_mac = " + bytea(31), "head_mac = " + bytea(33),
+		} {
 			if refused := try(t, conn, "UPDATE vault.audit_streams SET "+set); state(refused) != checkFailed {
 				t.Errorf("a stream's %s by %s: %v", set, user, refused)
 			}

@@ -106,6 +106,7 @@ func (t *Trail) appendIn(ctx context.Context, tx *postgres.Tx, l *lane, fn func(
 		return head{}, 0, err
 	}
 	request, next := l.append(t.clock, records)
+	sent := t.cfg.Clock()
 	result, err := tx.Append(ctx, request)
 	if postgres.IsDataError(err) {
 		return head{}, 0, fault.Wrap(fault.Internal, err, "")
@@ -113,7 +114,7 @@ func (t *Trail) appendIn(ctx context.Context, tx *postgres.Tx, l *lane, fn func(
 	if err != nil {
 		return head{}, 0, unavailable(err)
 	}
-	t.clock.observe(result.DatabaseTime)
+	t.clock.observe(result.DatabaseTime, sent)
 	l.epoch = result.Epoch
 	return next, len(records), nil
 }
@@ -127,12 +128,13 @@ func (t *Trail) openLane(ctx context.Context, kind string, before *predecessor) 
 	if err != nil {
 		return nil, err
 	}
+	sent := t.cfg.Clock()
 	server, err := tx.ServerIdentity(openCtx)
 	if err != nil {
 		tx.Rollback(ctx)
 		return nil, fmt.Errorf("asking the server for its identity: %w", err)
 	}
-	t.clock.observe(server.ReadAt)
+	t.clock.observe(server.ReadAt, sent)
 	t.changes.retireOff(server)
 	l, row, err := newLane(t.keys, t.vaultID, t.cfg.Process, kind, server, before)
 	if err != nil {

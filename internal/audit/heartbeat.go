@@ -75,7 +75,8 @@ func (t *Trail) beat(ctx context.Context, last *pulse) {
 		err = t.writeBeat(ctx, heads)
 	}
 	if err != nil {
-		t.log.Debug("a heartbeat was not written", "error", err)
+		t.metrics.beatsMissed.Inc()
+		t.log.Error("a heartbeat was not written: what is removed from a stream's end meanwhile may not show", "error", err)
 		return
 	}
 	*last = now

@@ -36,7 +36,7 @@ func (c *handClock) move(d time.Duration) {
 func (f *fixture) pass(trail *Trail, clock *handClock, d time.Duration) {
 	f.t.Helper()
 	clock.move(d)
-	trail.clock.observe(one[time.Time](f, "SELECT clock_timestamp()"))
+	trail.clock.observe(one[time.Time](f, "SELECT clock_timestamp()"), trail.cfg.Clock())
 }
 
 // beating is a Trail of which only the appenders run: its heart beats when the test says so.

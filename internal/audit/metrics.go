@@ -17,6 +17,8 @@ type metrics struct {
 	inDoubt   prometheus.Counter
 	moved     prometheus.Counter
 	counted   prometheus.Counter
+	// beatsMissed counts heartbeats that were due and could not be written.
+	beatsMissed prometheus.Counter
 }
 
 func newMetrics(registerer prometheus.Registerer) *metrics {
@@ -39,8 +41,9 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		moved:   prometheus.NewCounter(opts("streams_moved_total", "Streams that somebody else moved, closed or removed while this process wrote them: an alarm.")),
 		counted: prometheus.NewCounter(opts("denials_counted_total", "Denials that were counted in one record instead of recorded one by one.")),
 	}
+	m.beatsMissed = prometheus.NewCounter(opts("heartbeats_missed_total", "Heartbeats that were due and could not be written: an alarm, if it goes on."))
 	if registerer != nil {
-		registerer.MustRegister(m.records, m.rounds, m.roundSize, m.seconds, m.refused, m.inDoubt, m.moved, m.counted)
+		registerer.MustRegister(m.records, m.rounds, m.roundSize, m.seconds, m.refused, m.inDoubt, m.moved, m.counted, m.beatsMissed)
 	}
 	return m
 }

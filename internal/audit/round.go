@@ -46,6 +46,7 @@ func (a *appender) prepare(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		sent := a.trail.cfg.Clock()
 		server, err := conn.ServerIdentity(connectCtx)
 		if err != nil {
 			conn.Close(ctx)
@@ -53,7 +54,7 @@ func (a *appender) prepare(ctx context.Context) error {
 		}
 		a.conn = conn
 		a.connection.Add(1)
-		a.trail.clock.observe(server.ReadAt)
+		a.trail.clock.observe(server.ReadAt, sent)
 		if a.lane != nil && !a.lane.on(server) {
 			a.abandonLane(errServerChanged)
 		}
@@ -110,7 +111,7 @@ func (a *appender) round(ctx context.Context, entries []*entry) {
 
 		switch {
 		case outcome == postgres.Committed:
-			a.trail.clock.observe(result.DatabaseTime)
+			a.trail.clock.observe(result.DatabaseTime, began)
 			a.trail.epoch.Store(result.Epoch)
 			a.lane.head = next
 			a.lane.chain.forget()

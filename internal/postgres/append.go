@@ -38,7 +38,7 @@ type Append struct {
 	Held []Held
 }
 
-// Tuple is one state of a row: where it lies, and the transaction that wrote it. Every write by anyone makes another tuple,
+// Tuple is one state of a row: where it lies, and the transaction that wrote it. Every write by a statement makes another tuple,
 // in another place (PostgreSQL documentation, 5.5 System Columns); a place is used again by a later transaction. A
 // transaction id comes back after four billion others: who holds a row for days must read it again.
 type Tuple struct {
@@ -52,10 +52,15 @@ type Held struct {
 	SecretID     uuid.UUID
 	Secret       Tuple // of the secret's row
 	Version      int64
+	VersionUID   uuid.UUID
 	VersionTuple Tuple // of the version's row
-	// Valid is how many valid versions the secret must have, for an answer that speaks of all of them; 0 doesn't ask.
+	// Valid is how many valid versions the secret must have, for an answer that speaks of all of them; 0 doesn't ask, and
+	// MustBeCurrent asks that this one be the current version.
 	Valid int32
 }
+
+// MustBeCurrent is for an answer that speaks of the current version.
+const MustBeCurrent = -1
 
 // Appended is what the round trip that appended saw.
 type Appended struct {
@@ -94,15 +99,17 @@ SELECT (SELECT count(*) FROM added), clock_timestamp(), (SELECT epoch FROM vault
 	// large the tables are; one that was written to since isn't there any more for this statement.
 	appendValidatingSQL = appendHead + `, (
     SELECT array_agg(h.n ORDER BY h.n)
-    FROM unnest($18::uuid[], $19::tid[], $20::xid[], $21::bigint[], $22::tid[], $23::xid[], $24::integer[])
-        WITH ORDINALITY AS h (secret_id, secret_at, secret_xmin, version, version_at, version_xmin, valid, n)
+    FROM unnest($18::uuid[], $19::tid[], $20::xid[], $21::bigint[], $22::uuid[], $23::tid[], $24::xid[], $25::integer[])
+        WITH ORDINALITY AS h (secret_id, secret_at, secret_xmin, version, version_uid, version_at, version_xmin, valid, n)
     WHERE (SELECT s.xmin = h.secret_xmin AND s.id = h.secret_id
                   AND v.xmin = h.version_xmin AND v.secret_id = h.secret_id AND v.version = h.version
+                  AND v.version_uid = h.version_uid
+                  AND (h.valid >= 0 OR (v.state = 'current' AND s.current_version = h.version))
                   AND (v.expires_at IS NULL OR v.expires_at > clock_timestamp())
-                  AND (h.valid = 0 OR h.valid = (
-                      SELECT count(*) FROM vault.secret_versions o WHERE o.secret_id = h.secret_id
-                      AND (o.state = 'current' OR (o.state = 'superseded' AND o.expires_at > clock_timestamp()))))
-           FROM vault.secrets s, vault.secret_versions v
+                  AND (h.valid <= 0 OR h.valid = (
+                      SELECT count(*) FROM ONLY vault.secret_versions o WHERE o.secret_id = h.secret_id AND (o.state = 'current'
+                      OR (o.state = 'superseded' AND o.expires_at > clock_timestamp() AND isfinite(o.expires_at)))))
+           FROM ONLY vault.secrets s, ONLY vault.secret_versions v
            WHERE s.ctid = h.secret_at AND v.ctid = h.version_at) IS NOT TRUE)`
 )
 

@@ -68,11 +68,11 @@ SELECT s.id, s.name, s.kind, s.format, s.current_version, s.ctid, s.xmin, wanted
        CASE WHEN v.expires_at IS NULL OR isfinite(v.expires_at) THEN v.expires_at ELSE 'epoch' END, v.ctid, v.xmin
 FROM unnest($1::text[], $2::boolean[]) AS wanted (name, everything)
 CROSS JOIN LATERAL (
-    SELECT id, name, kind, format, current_version, ctid, xmin FROM vault.secrets WHERE name = wanted.name OFFSET 0
+    SELECT id, name, kind, format, current_version, ctid, xmin FROM ONLY vault.secrets WHERE name = wanted.name OFFSET 0
 ) s
 LEFT JOIN LATERAL (
     SELECT version, version_uid, state, kms_key_id, wrapped_dek, nonce, ciphertext, created_at, expires_at, ctid, xmin
-    FROM vault.secret_versions
+    FROM ONLY vault.secret_versions
     WHERE secret_id = s.id
       AND (state = 'current' OR (wanted.everything AND state = 'superseded' AND expires_at > clock_timestamp())) OFFSET 0
 ) v ON true

@@ -50,7 +50,7 @@ func sealed(t *testing.T, conn *postgres.LookupConn, name string) postgres.Seale
 // held is a secret's version as it was looked up.
 func held(s postgres.SealedSecret, version int) postgres.Held {
 	v := s.Versions[version]
-	return postgres.Held{SecretID: s.ID, Secret: s.Tuple, Version: v.Version, VersionTuple: v.Tuple}
+	return postgres.Held{SecretID: s.ID, Secret: s.Tuple, Version: v.Version, VersionUID: v.UID, VersionTuple: v.Tuple}
 }
 
 func TestSealed_FindsTheValidVersionsOfManyAtOnce(t *testing.T) {
@@ -155,6 +155,23 @@ func TestAppend_TellsWhichHeldRowsAreNoLongerWhatTheyWere(t *testing.T) {
 		all.Valid = 0
 		if got := stale(all); len(got) != 0 {
 			t.Errorf("nobody asked for their number, and %v are stale", got)
+		}
+	})
+	t.Run("another current version, though nobody wrote to what is held", func(t *testing.T) {
+		current := held(one, 0)
+		current.Valid = postgres.MustBeCurrent
+		if got := stale(current); len(got) != 0 {
+			t.Errorf("it is current, and %v are stale", got)
+		}
+		old := held(one, 1)
+		if got := stale(old); len(got) != 0 {
+			t.Errorf("it is valid, and %v are stale", got)
+		}
+		old.Valid = postgres.MustBeCurrent
+		another := held(one, 0)
+		another.VersionUID = uuid.New()
+		if got := stale(old, another); !slices.Equal(got, []int{0, 1}) {
+			t.Errorf("stale are %v", got)
 		}
 	})
 	t.Run("many, in order", func(t *testing.T) {

@@ -72,6 +72,7 @@ func (w *wire) append(a *Append) {
 	array(w, pgtype.TIDOID, a.Held, func(w *wire, h *Held) { w.placeElement(h.Secret) })
 	array(w, pgtype.XIDOID, a.Held, func(w *wire, h *Held) { w.uint32Element(h.Secret.Xmin) })
 	array(w, pgtype.Int8OID, a.Held, func(w *wire, h *Held) { w.int64Element(h.Version) })
+	array(w, pgtype.UUIDOID, a.Held, func(w *wire, h *Held) { w.bytesElement(h.VersionUID[:]) })
 	array(w, pgtype.TIDOID, a.Held, func(w *wire, h *Held) { w.placeElement(h.VersionTuple) })
 	array(w, pgtype.XIDOID, a.Held, func(w *wire, h *Held) { w.uint32Element(h.VersionTuple.Xmin) })
 	array(w, pgtype.Int4OID, a.Held, func(w *wire, h *Held) { w.uint32Element(uint32(h.Valid)) }) //nolint:gosec // the same 32 bits

@@ -33,6 +33,9 @@ type operation struct {
 	detail map[string]any
 }
 
+// discloses tells whether the operation is for listed addresses alone.
+func (op operation) discloses() bool { return op.rule == needsReader || op.rule == needsReaderOfEach }
+
 // attempt is one operation on its way through the gate. The use case fills in what it learns for the record.
 type attempt struct {
 	vault  *Vault
@@ -149,6 +152,11 @@ func release(result any) {
 // authorize decides. It fails closed: what can't be looked up is unavailable, what isn't allowed is denied, and neither
 // depends on whether the name exists. Nobody is refused on the word of a grant that was kept.
 func (v *Vault) authorize(ctx context.Context, c Caller, op operation) (*identity, error) {
+	if op.discloses() && !v.cfg.Allowlist.Contains(c.Address) {
+		// Before the token is looked at: strangers don't get as far as the database.
+		who := anonymous(c)
+		return who, v.decide(c, op, who, nil)
+	}
 	who, kept, err := v.identify(ctx, c, false)
 	err = v.decide(c, op, who, err)
 	if err != nil && kept {
@@ -166,11 +174,10 @@ func (v *Vault) decide(c Caller, op operation, who *identity, invalid error) err
 	if !c.Address.IsValid() {
 		return denied("the client's address is unknown")
 	}
-	disclosure := op.rule == needsReader || op.rule == needsReaderOfEach
-	if disclosure && !v.cfg.Allowlist.Contains(c.Address) {
+	if op.discloses() && !v.cfg.Allowlist.Contains(c.Address) {
 		return denied("the address is not in VAULT_ALLOWED_IPS")
 	}
-	if disclosure && v.cfg.ReadAuth == ReadAuthIP {
+	if op.discloses() && v.cfg.ReadAuth == ReadAuthIP {
 		// Here a token names the actor if it is valid, and is ignored otherwise.
 		if invalid != nil && fault.KindOf(invalid) == fault.Unauthenticated {
 			return nil

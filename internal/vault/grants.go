@@ -130,8 +130,11 @@ func invalidToken(reason string) error {
 	return fault.Wrap(fault.Unauthenticated, errors.New(reason), "the token is not valid")
 }
 
-// readGrant reads a token's grant. With an error it may still tell who the actor is.
+// readGrant reads a token's grant. With an error it may still tell who the actor is. A client that leaves doesn't end it: that
+// would cost the connection.
 func (v *Vault) readGrant(ctx context.Context, fingerprint access.Fingerprint) (*identity, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workLimit)
+	defer cancel()
 	row, err := v.db.Grant(ctx, fingerprint[:])
 	if postgres.IsNotFound(err) {
 		return nil, invalidToken("the token is unknown")

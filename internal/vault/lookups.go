@@ -126,11 +126,22 @@ func (l *lookups) run(ctx context.Context) {
 			}
 			continue
 		}
-		found, err := l.read(ctx, wantedBy(taken))
-		for _, one := range taken {
-			one.found, one.err = found, err
-			close(one.done)
-		}
+		l.answer(ctx, taken)
+	}
+}
+
+// answer answers lookups by one statement. If that fails on what some of them want (a row that the server can't put together, or
+// the driver can't read), they are halved until those are alone, so that nobody else's read fails with them.
+func (l *lookups) answer(ctx context.Context, taken []*lookup) {
+	found, err := l.read(ctx, wantedBy(taken))
+	if err != nil && len(taken) > 1 && fault.KindOf(err) == fault.Internal {
+		l.answer(ctx, taken[:len(taken)/2])
+		l.answer(ctx, taken[len(taken)/2:])
+		return
+	}
+	for _, one := range taken {
+		one.found, one.err = found, err
+		close(one.done)
 	}
 }
 
@@ -152,13 +163,14 @@ func wantedBy(lookups []*lookup) []postgres.Wanted {
 	return joined
 }
 
-// read reads and keeps the rows. A connection that turns out to be lost is replaced once.
+// read reads and keeps the rows. What fails is tried once more: a connection that turns out to be lost is replaced, and a plan
+// that no longer fits its tables is made anew.
 func (l *lookups) read(ctx context.Context, wanted []postgres.Wanted) (*found, error) {
 	ctx, cancel := context.WithTimeout(ctx, workLimit)
 	defer cancel()
 	l.vault.metrics.statements.Inc()
 	rows, connection, err := l.query(ctx, wanted)
-	if err != nil && ctx.Err() == nil && l.conn == nil {
+	if err != nil && ctx.Err() == nil {
 		rows, connection, err = l.query(ctx, wanted)
 	}
 	if err != nil {

@@ -50,10 +50,7 @@ func (v *Vault) Events(ctx context.Context, c Caller, r EventsRequest) ([]Event,
 func event(row db.RecentRecordsRow) Event {
 	e := Event{
 		StreamID: row.StreamID, Seq: row.Seq, At: row.At, Actor: row.Actor, Action: row.Action, Outcome: row.Outcome,
-		RequestID: row.RequestID, Detail: string(row.Detail),
-	}
-	if row.ClientIP != nil {
-		e.ClientIP = row.ClientIP.String()
+		RequestID: row.RequestID, Detail: string(row.Detail), ClientIP: row.ClientIP,
 	}
 	if row.SecretName != nil {
 		e.SecretName = *row.SecretName

@@ -133,18 +133,23 @@ func (a *attempt) disclose(ctx context.Context, s *sealedSecret, version *postgr
 		return nil, a.alarm(ctx, s.Name, &version.Version, fmt.Errorf("%w: it is of no known kind", errDamaged))
 	}
 	a.version = version.Version
-	a.restOn(s, version, 0)
+	asked := 0
+	if version.State == string(secret.Current) {
+		asked = postgres.MustBeCurrent
+	}
+	a.restOn(s, version, asked)
 	return &Secret{
 		Name: s.Name, Kind: kind, Format: m.Format, Version: version.Version, VersionUID: version.UID,
 		CreatedAt: version.CreatedAt, Material: &m,
 	}, nil
 }
 
-// restOn notes that the answer was made from a version, and that it counted valid versions in all; 0 counted none.
+// restOn notes that the answer was made from a version, and what it takes that to be: see postgres.Held.Valid.
 func (a *attempt) restOn(s *sealedSecret, version *postgres.SealedVersion, valid int) {
 	a.basis.Held = append(a.basis.Held, postgres.Held{
-		SecretID: s.ID, Secret: s.Tuple, Version: version.Version, VersionTuple: version.Tuple,
-		Valid: int32(valid), //nolint:gosec // a few
+		SecretID: s.ID, Secret: s.Tuple, Version: version.Version, VersionUID: version.UID,
+		VersionTuple: version.Tuple,
+		Valid:        int32(valid), //nolint:gosec // a few
 	})
 	a.validUntil(version.ExpiresAt)
 }

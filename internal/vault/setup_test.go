@@ -200,7 +200,7 @@ type record struct {
 func (f *fixture) records(request string) []record {
 	f.t.Helper()
 	return pgtest.Query[record](f.t, f.db,
-		"SELECT actor, action, secret_name, version, outcome, request_id FROM vault.audit_log WHERE request_id = $1 ORDER BY at, stream_id, seq", request)
+		"SELECT actor, action, secret_name, version, outcome, request_id FROM vault.audit_log l WHERE request_id = $1 ORDER BY (SELECT kind = 'denial' FROM vault.audit_streams s WHERE s.stream_id = l.stream_id), at, stream_id, seq", request)
 }
 
 // outcomes gives "action outcome" of each record of a request.

@@ -1,6 +1,7 @@
 package vaulttest
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -29,7 +30,7 @@ func (v *Vault) Audit(t testing.TB, prefix string) []Record {
 		FROM vault.audit_log WHERE starts_with(request_id, $1) ORDER BY at, stream_id, seq`, prefix)
 }
 
-// AuditOf returns the one record of a request, and fails the test if there is another number of them. Denials are recorded
+// AuditOf returns the one record of a request that stands, and fails the test if there is another number of them. Denials are recorded
 // after their answer left, so it waits.
 func (v *Vault) AuditOf(t testing.TB, requestID string) Record {
 	t.Helper()
@@ -38,8 +39,27 @@ func (v *Vault) AuditOf(t testing.TB, requestID string) Record {
 		records = v.Audit(t, requestID)
 		return len(records) > 0
 	})
+	records = standing(records)
 	if len(records) != 1 {
 		t.Fatalf("request %s has %d records: %v", requestID, len(records), records)
 	}
 	return records[0]
+}
+
+// standing leaves out what was withheld: a record that says so, and the one that it takes back.
+func standing(records []Record) []Record {
+	var left []Record
+	for _, r := range records {
+		if r.Outcome != "withheld" {
+			left = append(left, r)
+			continue
+		}
+		for i := len(left) - 1; i >= 0; i-- {
+			if left[i].Action == r.Action && left[i].Name == r.Name && left[i].Version == r.Version {
+				left = slices.Delete(left, i, i+1)
+				break
+			}
+		}
+	}
+	return left
 }

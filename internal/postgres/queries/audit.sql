@@ -31,7 +31,7 @@ SELECT s.stream_id, s.process, s.kind, (CASE WHEN isfinite(s.opened_at) THEN s.o
        l.request_id, l.trace_id, l.detail, l.mac, p.mac AS previous_mac
 FROM vault.audit_streams s
 LEFT JOIN vault.audit_log l ON l.stream_id = s.stream_id AND l.seq = s.head_seq
-LEFT JOIN vault.audit_log p ON p.stream_id = s.stream_id AND p.seq = s.head_seq - 1
+LEFT JOIN vault.audit_log p ON p.stream_id = s.stream_id AND p.seq = (CASE WHEN s.head_seq > 0 THEN s.head_seq - 1 END)
 WHERE s.stream_id > @after AND (s.stream_id = sqlc.narg(one_stream)::uuid
       OR (sqlc.narg(one_stream)::uuid IS NULL AND (s.state = 'open' OR s.closed_at >= @since)))
 ORDER BY s.stream_id LIMIT @max_rows;
@@ -62,7 +62,7 @@ FROM vault.audit_log WHERE stream_id = @stream_id AND seq > @after_seq ORDER BY 
 
 -- name: RecentRecords :many
 -- The newest records of every stream that moved since @since, merged by time.
-SELECT r.stream_id, r.seq, r.at, r.actor, r.client_ip, r.action, r.secret_name, r.version, r.outcome, r.request_id,
+SELECT r.stream_id, r.seq, r.at, r.actor, coalesce(abbrev(r.client_ip), '')::text AS client_ip, r.action, r.secret_name, r.version, r.outcome, r.request_id,
        r.trace_id, r.detail
 FROM vault.audit_streams s
 CROSS JOIN LATERAL (
