@@ -56,9 +56,6 @@ func (x *exchange) fail(err error) {
 		h.Set("WWW-Authenticate", "Bearer")
 	case fault.Unavailable:
 		h.Set("Retry-After", seconds(max(retryAfter, time.Second)))
-		if isOverdue(x.request.Context()) {
-			h.Set("Connection", "close")
-		}
 	case fault.Throttled:
 		h.Set("Retry-After", seconds(max(retryAfter, time.Second)))
 	case fault.TooLarge:

@@ -88,6 +88,9 @@ func (x *exchange) write(status int, body []byte) {
 		h[contentType] = jsonOnly
 		x.set(h, contentLength, strconv.Itoa(len(body)))
 	}
+	if ctx := x.request.Context(); ctx.Err() != nil && isOverdue(ctx) {
+		x.out.Header().Set("Connection", "close") // its context is over, whatever came of the request
+	}
 	x.out.WriteHeader(status)
 	if len(body) > 0 {
 		// An error means that the client is gone; the recorder keeps it for the log.

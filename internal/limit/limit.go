@@ -36,9 +36,7 @@ func (c *Context) End() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended == nil {
-		if c.ended = c.err(); c.ended == nil {
-			c.ended = context.Canceled
-		}
+		c.ended = context.Canceled
 	}
 	if c.cancel != nil {
 		c.cancel()
@@ -70,21 +68,16 @@ func (c *Context) Done() <-chan struct{} {
 func (c *Context) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.err()
-}
-
-func (c *Context) err() error {
 	switch {
-	case c.ended != nil:
-		return c.ended
+	case c.ended != nil: // what was said once stays so
 	case c.inner != nil:
-		return c.inner.Err()
+		c.ended = c.inner.Err()
 	case c.parent.Err() != nil:
-		return c.parent.Err()
+		c.ended = c.parent.Err()
 	case !c.now().Before(c.deadline):
-		return context.DeadlineExceeded
+		c.ended = context.DeadlineExceeded
 	}
-	return nil
+	return c.ended
 }
 
 // Value is the parent's.
