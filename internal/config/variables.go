@@ -111,8 +111,8 @@ var variables = []Variable{
 	},
 	{
 		Name: "VAULT_SEALED_CACHE_MIB", Type: "whole number, in MiB", Default: "16", Programs: api, least: 0, most: 4096,
-		Meaning: "About how much memory the sealed rows may take that are kept for reads: ciphertext and wrapped keys, " +
-			"validated by the round trip that records each read. 0 keeps none, and every read looks its rows up.",
+		Meaning: "About how much memory, in each process, the sealed rows may take that are kept for reads: ciphertext and wrapped keys; " +
+			"a small secret takes about 1 KiB. A row that was changed is never answered from it. 0 keeps none, and every read looks its rows up.",
 	},
 	{
 		Name: "VAULT_DRAIN_SECS", Type: "whole number, in seconds", Default: "20", Programs: api, least: 1, most: 600,
