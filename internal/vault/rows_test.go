@@ -258,7 +258,7 @@ func TestAnAnswerIsWithheldABoundedNumberOfTimes(t *testing.T) {
 	_, err := f.readAs("restless", "restless")
 	wantKind(t, err, fault.Unavailable)
 	f.keeper.set(nil, nil)
-	f.wantOutcomes("restless", slices.Repeat([]string{"secret.read ok", "secret.read withheld"}, 4)...)
+	f.wantOutcomes("restless", slices.Repeat([]string{"secret.read ok", "secret.read withheld"}, 8)...)
 	if got := f.read("restless"); got != "value" {
 		t.Errorf("read %q", got)
 	}
