@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -93,6 +94,9 @@ func TestTerminal_InterruptedQuestionLeavesItAsItWas(t *testing.T) {
 		})
 	}()
 	<-asked
+	for settings().Lflag == before.Lflag { // until what is typed isn't shown any more
+		time.Sleep(time.Millisecond)
+	}
 	cancel()
 	if status := <-done; status != statusFailed || !strings.Contains(stderr.String(), "interrupted") {
 		t.Errorf("status %d: %s", status, stderr.String())
