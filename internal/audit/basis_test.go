@@ -29,16 +29,16 @@ func (f *fixture) secrets(n int) []postgres.Held {
 func (f *fixture) held(n int) []postgres.Held {
 	f.t.Helper()
 	type row struct {
-		ID, UID                 uuid.UUID
+		UID                     uuid.UUID
 		Secret, Version         pgtype.TID
 		SecretXmin, VersionXmin uint32
 	}
 	var held []postgres.Held
-	for _, r := range pgtest.Query[row](f.t, f.db, `SELECT s.id, v.version_uid, s.ctid, v.ctid, s.xmin, v.xmin FROM vault.secrets s JOIN vault.secret_versions v ON v.secret_id = s.id
+	for _, r := range pgtest.Query[row](f.t, f.db, `SELECT v.version_uid, s.ctid, v.ctid, s.xmin, v.xmin FROM vault.secrets s JOIN vault.secret_versions v ON v.secret_id = s.id
 		ORDER BY length(s.name), s.name LIMIT $1`, n) {
 		held = append(held, postgres.Held{
-			SecretID: r.ID, Secret: postgres.Tuple{Block: r.Secret.BlockNumber, Offset: r.Secret.OffsetNumber, Xmin: r.SecretXmin},
-			Version: 1, VersionUID: r.UID, VersionTuple: postgres.Tuple{Block: r.Version.BlockNumber, Offset: r.Version.OffsetNumber, Xmin: r.VersionXmin},
+			Secret:     postgres.Tuple{Block: r.Secret.BlockNumber, Offset: r.Secret.OffsetNumber, Xmin: r.SecretXmin},
+			VersionUID: r.UID, Version: postgres.Tuple{Block: r.Version.BlockNumber, Offset: r.Version.OffsetNumber, Xmin: r.VersionXmin},
 		})
 	}
 	return held
@@ -65,7 +65,7 @@ func TestI2_AnAnswerLeavesOnlyIfWhatItRestsOnIsCurrent(t *testing.T) {
 	}
 	must(t, disclose("everything", Basis{Epoch: epoch, Connection: connection, Held: held}))
 
-	f.db.Exec(t, "UPDATE vault.secret_versions SET state = state WHERE secret_id = $1", held[1].SecretID)
+	f.db.Exec(t, "UPDATE vault.secret_versions SET state = state WHERE version_uid = $1", held[1].VersionUID)
 	wantIs(t, disclose("a row that was written to", Basis{Connection: connection, Held: held}), ErrStale)
 	must(t, disclose("the other rows", Basis{Connection: connection, Held: []postgres.Held{held[0], held[2]}}))
 	wantIs(t, disclose("rows of another connection", Basis{Connection: connection - 1, Held: held[:1]}), ErrStale)

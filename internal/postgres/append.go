@@ -49,11 +49,9 @@ type Tuple struct {
 
 // Held is one version of a secret as it was read.
 type Held struct {
-	SecretID     uuid.UUID
-	Secret       Tuple // of the secret's row
-	Version      int64
-	VersionUID   uuid.UUID
-	VersionTuple Tuple // of the version's row
+	Secret     Tuple // of the secret's row
+	Version    Tuple // of the version's row
+	VersionUID uuid.UUID
 	// Valid is how many valid versions the secret must have, for an answer that speaks of all of them; 0 doesn't ask, and
 	// MustBeCurrent asks that this one be the current version.
 	Valid int32
@@ -99,15 +97,13 @@ SELECT (SELECT count(*) FROM added), clock_timestamp(), (SELECT epoch FROM vault
 	// large the tables are; one that was written to since isn't there any more for this statement.
 	appendValidatingSQL = appendHead + `, (
     SELECT array_agg(h.n ORDER BY h.n)
-    FROM unnest($18::uuid[], $19::tid[], $20::xid[], $21::bigint[], $22::uuid[], $23::tid[], $24::xid[], $25::integer[])
-        WITH ORDINALITY AS h (secret_id, secret_at, secret_xmin, version, version_uid, version_at, version_xmin, valid, n)
-    WHERE (SELECT s.xmin = h.secret_xmin AND s.id = h.secret_id
-                  AND v.xmin = h.version_xmin AND v.secret_id = h.secret_id AND v.version = h.version
-                  AND v.version_uid = h.version_uid
-                  AND (h.valid >= 0 OR (v.state = 'current' AND s.current_version = h.version))
+    FROM unnest($18::tid[], $19::xid[], $20::tid[], $21::xid[], $22::uuid[], $23::integer[])
+        WITH ORDINALITY AS h (secret_at, secret_xmin, version_at, version_xmin, version_uid, valid, n)
+    WHERE (SELECT s.xmin = h.secret_xmin AND v.xmin = h.version_xmin AND v.version_uid = h.version_uid AND v.secret_id = s.id
+                  AND (h.valid >= 0 OR (v.state = 'current' AND s.current_version = v.version))
                   AND (v.expires_at IS NULL OR v.expires_at > clock_timestamp())
                   AND (h.valid <= 0 OR h.valid = (
-                      SELECT count(*) FROM ONLY vault.secret_versions o WHERE o.secret_id = h.secret_id AND (o.state = 'current'
+                      SELECT count(*) FROM ONLY vault.secret_versions o WHERE o.secret_id = s.id AND (o.state = 'current'
                       OR (o.state = 'superseded' AND o.expires_at > clock_timestamp() AND isfinite(o.expires_at)))))
            FROM ONLY vault.secrets s, ONLY vault.secret_versions v
            WHERE s.ctid = h.secret_at AND v.ctid = h.version_at) IS NOT TRUE)`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -54,27 +55,34 @@ func (w *wire) append(a *Append) {
 	})
 	array(w, pgtype.TextOID, a.Records, func(w *wire, r *Record) { w.textElement(r.Outcome) })
 	array(w, pgtype.TextOID, a.Records, func(w *wire, r *Record) { w.textElement(r.RequestID) })
-	array(w, pgtype.TextOID, a.Records, func(w *wire, r *Record) { w.optionalElement(r.TraceID) })
-	array(w, pgtype.ByteaOID, a.Records, func(w *wire, r *Record) {
-		if r.Detail == nil {
-			w.nullElement()
-		} else {
-			w.bytesElement(r.Detail)
-		}
-	})
+	// Most records have neither; unnest fills up a shorter array with NULL.
+	if slices.ContainsFunc(a.Records, func(r Record) bool { return r.TraceID != nil }) {
+		array(w, pgtype.TextOID, a.Records, func(w *wire, r *Record) { w.optionalElement(r.TraceID) })
+	} else {
+		w.empty(pgtype.TextOID)
+	}
+	if slices.ContainsFunc(a.Records, func(r Record) bool { return r.Detail != nil }) {
+		array(w, pgtype.ByteaOID, a.Records, func(w *wire, r *Record) {
+			if r.Detail == nil {
+				w.nullElement()
+			} else {
+				w.bytesElement(r.Detail)
+			}
+		})
+	} else {
+		w.empty(pgtype.ByteaOID)
+	}
 	array(w, pgtype.ByteaOID, a.Records, func(w *wire, r *Record) { w.bytesElement(r.MAC) })
 	w.int64(micros(last.At))
 	w.raw(a.KeyID[:])
 	if len(a.Held) == 0 {
 		return
 	}
-	array(w, pgtype.UUIDOID, a.Held, func(w *wire, h *Held) { w.bytesElement(h.SecretID[:]) })
 	array(w, pgtype.TIDOID, a.Held, func(w *wire, h *Held) { w.placeElement(h.Secret) })
 	array(w, pgtype.XIDOID, a.Held, func(w *wire, h *Held) { w.uint32Element(h.Secret.Xmin) })
-	array(w, pgtype.Int8OID, a.Held, func(w *wire, h *Held) { w.int64Element(h.Version) })
+	array(w, pgtype.TIDOID, a.Held, func(w *wire, h *Held) { w.placeElement(h.Version) })
+	array(w, pgtype.XIDOID, a.Held, func(w *wire, h *Held) { w.uint32Element(h.Version.Xmin) })
 	array(w, pgtype.UUIDOID, a.Held, func(w *wire, h *Held) { w.bytesElement(h.VersionUID[:]) })
-	array(w, pgtype.TIDOID, a.Held, func(w *wire, h *Held) { w.placeElement(h.VersionTuple) })
-	array(w, pgtype.XIDOID, a.Held, func(w *wire, h *Held) { w.uint32Element(h.VersionTuple.Xmin) })
 	array(w, pgtype.Int4OID, a.Held, func(w *wire, h *Held) { w.uint32Element(uint32(h.Valid)) }) //nolint:gosec // the same 32 bits
 }
 
@@ -107,6 +115,14 @@ func array[T any](w *wire, element uint32, items []T, encode func(*wire, *T)) {
 	}
 	for i := range items {
 		encode(w, &items[i])
+	}
+	w.ends = append(w.ends, len(w.buf))
+}
+
+// empty encodes an array without elements.
+func (w *wire) empty(element uint32) {
+	for _, n := range [...]uint32{0, 0, element} { // no dimensions, no nulls
+		w.buf = binary.BigEndian.AppendUint32(w.buf, n)
 	}
 	w.ends = append(w.ends, len(w.buf))
 }

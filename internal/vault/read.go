@@ -147,9 +147,8 @@ func (a *attempt) disclose(ctx context.Context, s *sealedSecret, version *postgr
 // restOn notes that the answer was made from a version, and what it takes that to be: see postgres.Held.Valid.
 func (a *attempt) restOn(s *sealedSecret, version *postgres.SealedVersion, valid int) {
 	a.basis.Held = append(a.basis.Held, postgres.Held{
-		SecretID: s.ID, Secret: s.Tuple, Version: version.Version, VersionUID: version.UID,
-		VersionTuple: version.Tuple,
-		Valid:        int32(valid), //nolint:gosec // a few
+		Secret: s.Tuple, Version: version.Tuple, VersionUID: version.UID,
+		Valid: int32(valid), //nolint:gosec // a few
 	})
 	a.validUntil(version.ExpiresAt)
 }
