@@ -64,8 +64,8 @@ func (c *client) get(t *testing.T, path string) (status int, ends bool) {
 	return r.StatusCode, r.Close
 }
 
-// inTime runs a test with a server whose handler has two routes: /v1/slow, which takes a minute if it may, and /v1/brief,
-// which takes ten seconds. prepared says whether its connections have a timer.
+// inTime runs a test with a server whose handler has three routes: /v1/slow, which takes a minute if it may, /v1/deaf, which
+// does so and doesn't care, and /v1/brief, which takes ten seconds. prepared says whether its connections have a timer.
 func inTime(t *testing.T, prepared bool, test func(t *testing.T, e *edge, dial func() *client)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -87,6 +87,10 @@ func inTime(t *testing.T, prepared bool, test func(t *testing.T, e *edge, dial f
 			}
 		}
 		e.route(route{method: "GET", pattern: "/v1/slow"}, takes(time.Minute))
+		e.route(route{method: "GET", pattern: "/v1/deaf"}, func(_ context.Context, x *exchange) error {
+			time.Sleep(time.Minute)
+			return x.empty()
+		})
 		e.route(route{method: "GET", pattern: "/v1/brief"}, takes(10*time.Second))
 		server := &http.Server{Handler: e}
 		if prepared {
@@ -133,6 +137,15 @@ func TestTheTimeLimit(t *testing.T) {
 						if status, _ := c.get(t, "/v1/brief"); status != 204 {
 							t.Errorf("the next one is %d", status)
 						}
+					}
+				})
+			})
+			t.Run("leaves no connection behind whose next request it would end", func(t *testing.T) {
+				t.Parallel()
+				inTime(t, prepared, func(t *testing.T, e *edge, dial func() *client) {
+					c := dial()
+					if status, ends := c.get(t, "/v1/deaf"); status != 204 || ends != prepared {
+						t.Errorf("%d, the connection ends: %v", status, ends)
 					}
 				})
 			})

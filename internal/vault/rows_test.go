@@ -382,6 +382,51 @@ func TestLookupsAreShared(t *testing.T) {
 	}
 }
 
+// One row that the server can't put together fails its own readers, and nobody who happens to be in the same statement.
+func TestOneRowSpoilsNobodyElsesLookup(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *vault.Config) { c.SealedCacheBytes = 0 })
+	names := []string{"poison"}
+	for i := range 12 {
+		names = append(names, fmt.Sprintf("s/%d", i))
+	}
+	for _, name := range names {
+		f.put(name, "value of "+name)
+	}
+	f.db.Exec(t, `CREATE POLICY poison ON vault.secrets AS RESTRICTIVE FOR SELECT TO vault_api
+		USING (CASE WHEN name = 'poison' THEN 1 / (length(name) - 6) = 0 ELSE true END)`)
+	// All but the first wait for it, and go along in one statement.
+	super := f.db.Super(t)
+	tx, err := super.Begin(context.Background())
+	must(t, err)
+	_, err = tx.Exec(context.Background(), "LOCK TABLE vault.secret_versions IN ACCESS EXCLUSIVE MODE")
+	must(t, err)
+	first := make(chan error, 1)
+	go func() {
+		_, err := f.readAs("first", "s/0")
+		first <- err
+	}()
+	eventually(t, "a lookup waits", func() bool {
+		return pgtest.Query[int](t, f.db, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%AS wanted (name%'")[0] == 1
+	})
+	values, errs := make([]string, len(names)), make([]error, len(names))
+	var readers sync.WaitGroup
+	for i, name := range names {
+		readers.Go(func() { values[i], errs[i] = f.readAs("joint", name) })
+	}
+	eventually(t, "all have asked", func() bool { return f.metric("sealed_lookups_total", "miss") == float64(len(names)+1) })
+	must(t, tx.Rollback(context.Background()))
+	readers.Wait()
+	must(t, <-first)
+	for i, name := range names {
+		if name == "poison" {
+			wantKind(t, errs[i], fault.Internal)
+		} else if errs[i] != nil || values[i] != "value of "+name {
+			t.Errorf("%s was read as %q: %v", name, values[i], errs[i])
+		}
+	}
+}
+
 func TestANameThatDidNotExistIsLookedUpAgain(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
