@@ -25,6 +25,7 @@ type bench struct {
 	results results
 
 	vault    *vaultData // nil when the vault isn't measured
+	other    *vaultData // of another build; nil when none is measured
 	targets  []*target
 	answered map[string]uint64 // by reference server
 }
@@ -76,7 +77,15 @@ func (b *bench) all(ctx context.Context) (err error) {
 		}
 	}
 	if b.has(b.parts, partRates) {
+		if err := b.makeOther(ctx); err != nil {
+			return err
+		}
 		if err := b.rates(ctx); err != nil {
+			return err
+		}
+	}
+	if b.other != nil {
+		if err := b.other.verify(ctx); err != nil {
 			return err
 		}
 	}
@@ -91,53 +100,6 @@ func (b *bench) all(ctx context.Context) (err error) {
 		}
 	}
 	return b.verifyReferences(ctx, b.answered)
-}
-
-// makeVault builds the vault's program, makes its database and fills it.
-func (b *bench) makeVault(ctx context.Context) (err error) {
-	program, err := b.vaultProgram(ctx)
-	if err != nil {
-		return err
-	}
-	if b.vault, err = newVaultData(ctx, b.machine, "vault", program, b.options); err != nil {
-		return err
-	}
-	p, err := b.vault.start(ctx, "vault-fill")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, p.process.Stop(stopPatience)) }()
-	return b.fill(ctx, p, dataset.Hot, dataset.Changed)
-}
-
-func (b *bench) vaultProgram(ctx context.Context) (string, error) {
-	if b.vaultBin != "" {
-		return b.vaultBin, nil
-	}
-	b.say("building cmd/api")
-	return b.build(ctx, "api")
-}
-
-// fill makes the secrets of the folders through the API, and a token that may read them. The server then knows the tables as
-// it would after a minute anyway.
-func (b *bench) fill(ctx context.Context, p *vaultProcess, folders ...string) error {
-	for _, folder := range folders {
-		b.say("making %d secrets in %s", b.secrets, folder)
-		if err := b.fillFolder(ctx, p, folder, b.secrets); err != nil {
-			return err
-		}
-	}
-	if err := b.execute(ctx, p.data.database, "VACUUM (ANALYZE)"); err != nil {
-		return err
-	}
-	return p.issueReader(ctx)
-}
-
-func (b *bench) fillFolder(ctx context.Context, p *vaultProcess, folder string, n int) error {
-	t := p.target(vaultServer)
-	shape := load.Spec{Connections: 16, Requests: uint64(n)}
-	_, err := b.loadOnce(ctx, t, workCreate, dataset.Create(folder), shape)
-	return err
 }
 
 // target makes a process one that can be measured.
@@ -252,7 +214,7 @@ func (b *bench) awaitQuiet(ctx context.Context) error {
 
 // startTargets starts the chosen servers.
 func (b *bench) startTargets(ctx context.Context) error {
-	kinds := slices.DeleteFunc(slices.Clone(b.servers), func(s string) bool { return s == vaultServer })
+	kinds := slices.DeleteFunc(slices.Clone(b.servers), func(s string) bool { return s == vaultServer || s == otherServer })
 	if len(kinds) > 0 {
 		sizes := vaultSizes
 		if b.vault != nil {
@@ -282,6 +244,13 @@ func (b *bench) startTargets(ctx context.Context) error {
 			return err
 		}
 		b.targets = append(b.targets, p.target(vaultServer))
+	}
+	if b.other != nil {
+		p, err := b.other.start(ctx, otherServer)
+		if err != nil {
+			return err
+		}
+		b.targets = append(b.targets, p.target(otherServer))
 	}
 	return nil
 }

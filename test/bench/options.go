@@ -29,7 +29,11 @@ const (
 	partMemory = "memory"
 )
 
-const vaultServer = "vault"
+// The vault, and another build of it that is measured beside it.
+const (
+	vaultServer = "vault"
+	otherServer = "other"
+)
 
 var (
 	allWorkloads = []string{workRead, workBatch, workVerify, workCreate, workUpdate}
@@ -50,7 +54,7 @@ type options struct {
 	reads                     uint64
 	starts                    int
 	auth                      string
-	vaultBin                  string
+	vaultBin, against         string
 	vaultEnv                  []string
 	quiet                     int
 	out, data                 string
@@ -83,6 +87,7 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	flags.StringVar(&o.auth, "auth", "ip", "what the vault asks of readers: ip or ip+token")
 	flags.IntVar(&o.quiet, "quiet", 100, "measure while others take at most this `percentage` of the processors: wait for it, and repeat what was disturbed")
 	flags.StringVar(&o.vaultBin, "vault-bin", "", "the `program` to measure as the vault, in place of one built from cmd/api")
+	flags.StringVar(&o.against, "against", "", "a `folder` with another build's api and sealkeep, as make build leaves them, to measure beside the vault")
 	flags.StringVar(&o.out, "out", ".bench", "the `folder` for results.json and results.svg")
 	flags.StringVar(&o.data, "data", "", "the `folder` below which PostgreSQL's data goes while the benchmark runs (default TMPDIR or /var/tmp)")
 	flags.BoolVar(&o.scale, "scale", false, "measure how the size of the table tells, in place of everything else")
@@ -100,9 +105,13 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 		o.hurry(given)
 	}
 	o.vaultEnv = strings.Fields(*env)
+	err := choose(&o.servers, "-servers", *servers, allServers)
+	if o.against != "" {
+		o.servers = append(o.servers, otherServer)
+	}
 	return o, errors.Join(
+		err,
 		choose(&o.workloads, "-workloads", *workloads, allWorkloads),
-		choose(&o.servers, "-servers", *servers, allServers),
 		choose(&o.parts, "-only", *parts, allParts),
 		numbers(&o.connections, "-conns", *conns),
 		o.check(),

@@ -83,6 +83,11 @@ func (r *results) ratios(o *options) []ratio {
 			compare(w+": vault / t", n, map[int]float64{32: 0.7}[n], r.series(w, vaultServer, n, rateOf), r.series(w, reference.Bare, n, rateOf))
 		}
 	}
+	for _, w := range allWorkloads {
+		for _, n := range o.connections {
+			compare(w+": the vault / another build of it", n, 0, r.series(w, vaultServer, n, rateOf), r.series(w, otherServer, n, rateOf))
+		}
+	}
 	return append(all, r.limits()...)
 }
 

@@ -34,11 +34,12 @@ var titles = map[string]string{
 	reference.Validated: "the design bare",
 	reference.Bare:      "bare transaction",
 	vaultServer:         "the vault",
+	otherServer:         "another build of it",
 }
 
 // title is what a server is called in tables.
 func title(server string) string {
-	if server == vaultServer {
+	if server == vaultServer || server == otherServer {
 		return titles[server]
 	}
 	return server + "  " + titles[server]
@@ -47,7 +48,7 @@ func title(server string) string {
 // servesOn tells whether a server takes part in a workload.
 func servesOn(server, workload string) bool {
 	switch {
-	case server == vaultServer:
+	case server == vaultServer, server == otherServer:
 		return true
 	case server == reference.Bare:
 		return changes(workload)

@@ -11,6 +11,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/sealkeep/sealkeep/internal/boot"
@@ -56,6 +59,45 @@ func newVaultData(ctx context.Context, m *machine, database, program string, o *
 		return nil, err
 	}
 	return v, v.initialise(ctx)
+}
+
+// newOtherData makes a vault by the programs of another build, which may know another schema and other formats.
+func newOtherData(ctx context.Context, m *machine, o *options) (*vaultData, error) {
+	const database = "other"
+	v := &vaultData{m: m, database: database, keyFile: m.file(database + ".key"), program: filepath.Join(o.against, "api"), options: o}
+	if err := postgres.MakeDatabase(ctx, m.superuser("postgres"), database); err != nil {
+		return nil, err
+	}
+	key, err := kms.NewMasterKeyText(nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(v.keyFile, key, 0o600); err != nil {
+		return nil, err
+	}
+	if _, err := v.sealkeep(ctx, m.server.URL("postgres", database), "migrate", "up"); err != nil {
+		return nil, err
+	}
+	if err := postgres.MakeLoginRoles(ctx, m.superuser(database)); err != nil {
+		return nil, err
+	}
+	token, err := v.sealkeep(ctx, m.server.URL("sealkeep_operator", database), "init", "--raw")
+	v.adminToken = strings.TrimSpace(string(token))
+	return v, err
+}
+
+// sealkeep runs a command of the other build.
+func (v *vaultData) sealkeep(ctx context.Context, database string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(v.options.against, "sealkeep"), args...)
+	cmd.Env = environment("VAULT_DATABASE_URL="+database, "VAULT_KMS_MODE=local", "VAULT_LOCAL_MASTER_KEY_FILE="+v.keyFile)
+	out, err := cmd.Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		err = fmt.Errorf("%w: %s", err, exit.Stderr)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("-against: sealkeep %s: %w", strings.Join(args, " "), err)
+	}
+	return out, nil
 }
 
 // initialise does what `sealkeep init` does.
