@@ -29,14 +29,15 @@ func (f *fixture) secrets(n int) []postgres.Held {
 func (f *fixture) held(n int) []postgres.Held {
 	f.t.Helper()
 	type row struct {
-		UID                     uuid.UUID
+		ID, UID                 uuid.UUID
 		Secret, Version         pgtype.TID
 		SecretXmin, VersionXmin uint32
 	}
 	var held []postgres.Held
-	for _, r := range pgtest.Query[row](f.t, f.db, `SELECT v.version_uid, s.ctid, v.ctid, s.xmin, v.xmin FROM vault.secrets s JOIN vault.secret_versions v ON v.secret_id = s.id
+	for _, r := range pgtest.Query[row](f.t, f.db, `SELECT s.id, v.version_uid, s.ctid, v.ctid, s.xmin, v.xmin FROM vault.secrets s JOIN vault.secret_versions v ON v.secret_id = s.id
 		ORDER BY length(s.name), s.name LIMIT $1`, n) {
 		held = append(held, postgres.Held{
+			SecretID:   r.ID,
 			Secret:     postgres.Tuple{Block: r.Secret.BlockNumber, Offset: r.Secret.OffsetNumber, Xmin: r.SecretXmin},
 			VersionUID: r.UID, Version: postgres.Tuple{Block: r.Version.BlockNumber, Offset: r.Version.OffsetNumber, Xmin: r.VersionXmin},
 		})

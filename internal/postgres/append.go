@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -47,18 +48,16 @@ type Tuple struct {
 	Xmin   uint32
 }
 
-// Held is one version of a secret as it was read.
+// Held is one version of a secret as it was read. An id and the transaction that wrote the row tell one state of it for good;
+// the place only says where to look.
 type Held struct {
+	SecretID   uuid.UUID
 	Secret     Tuple // of the secret's row
-	Version    Tuple // of the version's row
 	VersionUID uuid.UUID
-	// Valid is how many valid versions the secret must have, for an answer that speaks of all of them; 0 doesn't ask, and
-	// MustBeCurrent asks that this one be the current version.
+	Version    Tuple // of the version's row
+	// Valid is how many valid versions the secret must have, for an answer that speaks of all of them; 0 doesn't ask.
 	Valid int32
 }
-
-// MustBeCurrent is for an answer that speaks of the current version.
-const MustBeCurrent = -1
 
 // Appended is what the round trip that appended saw.
 type Appended struct {
@@ -70,44 +69,62 @@ type Appended struct {
 }
 
 // The compare, the insert, the validation and the epoch are one statement, of one snapshot: when the compare finds another
-// head, the insert has nothing to join with and nothing is written. unnest keeps the records' order, WITH ORDINALITY
-// numbers them.
+// head, the insert has nothing to join with and nothing is written. The arrays are unnested in a select list, in step with the
+// numbers, and not in FROM, where each would be stored on its way.
 const (
 	appendHead = `
 WITH head AS (
     UPDATE vault.audit_streams
-    SET head_seq = $2 + cardinality($5::timestamptz[]), head_mac = $4, head_at = $16
+    SET head_seq = $2 + cardinality($7::timestamptz[]), head_mac = $4, head_at = $5
     WHERE stream_id = $1 AND head_seq = $2 AND head_mac = $3 AND state = 'open'
     RETURNING stream_id
 ), added AS (
     INSERT INTO vault.audit_log (stream_id, seq, at, actor, client_ip, action, secret_name, version, outcome, request_id,
                                  trace_id, detail, mac, key_id)
     SELECT head.stream_id, $2 + r.n, r.at, r.actor, r.client_ip, r.action, r.secret_name, r.version, r.outcome,
-           r.request_id, r.trace_id, r.detail, r.mac, $17
-    FROM head, unnest($5::timestamptz[], $6::text[], $7::inet[], $8::text[], $9::text[], $10::bigint[], $11::text[],
-                      $12::text[], $13::text[], $14::bytea[], $15::bytea[])
-        WITH ORDINALITY AS r (at, actor, client_ip, action, secret_name, version, outcome, request_id, trace_id, detail, mac, n)
+           r.request_id, r.trace_id, r.detail, r.mac, $6
+    FROM head, (SELECT generate_series(1, cardinality($7::timestamptz[])) AS n, unnest($7::timestamptz[]) AS at,
+                       unnest($8::text[]) AS actor, unnest($9::inet[]) AS client_ip, unnest($10::text[]) AS action,
+                       unnest($11::text[]) AS secret_name, unnest($12::bigint[]) AS version, unnest($13::text[]) AS outcome,
+                       unnest($14::text[]) AS request_id, unnest($15::text[]) AS trace_id, unnest($16::bytea[]) AS detail,
+                       unnest($17::bytea[]) AS mac) AS r
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM added), clock_timestamp(), (SELECT epoch FROM vault.authz_state)`
 
 	appendSQL = appendHead
 
-	// Which of the held rows are gone, changed or expired. The tuples are fetched from where they lie, one by one, however
-	// large the tables are; one that was written to since isn't there any more for this statement.
-	appendValidatingSQL = appendHead + `, (
-    SELECT array_agg(h.n ORDER BY h.n)
-    FROM unnest($18::tid[], $19::xid[], $20::tid[], $21::xid[], $22::uuid[], $23::integer[])
-        WITH ORDINALITY AS h (secret_at, secret_xmin, version_at, version_xmin, version_uid, valid, n)
-    WHERE (SELECT s.xmin = h.secret_xmin AND v.xmin = h.version_xmin AND v.version_uid = h.version_uid AND v.secret_id = s.id
-                  AND (h.valid >= 0 OR (v.state = 'current' AND s.current_version = v.version))
-                  AND (v.expires_at IS NULL OR v.expires_at > clock_timestamp())
-                  AND (h.valid <= 0 OR h.valid = (
-                      SELECT count(*) FROM ONLY vault.secret_versions o WHERE o.secret_id = s.id AND (o.state = 'current'
-                      OR (o.state = 'superseded' AND o.expires_at > clock_timestamp() AND isfinite(o.expires_at)))))
-           FROM ONLY vault.secrets s, ONLY vault.secret_versions v
-           WHERE s.ctid = h.secret_at AND v.ctid = h.version_at) IS NOT TRUE)`
+	// What lies where the held rows were, if it hasn't expired. The tuples are fetched from there in one go, however large the
+	// tables are; one that was written to since isn't there any more for this statement.
+	heldColumns = `, s.places, s.xmins, s.ids, v.places, v.xmins, v.ids`
+	heldFrom    = `
+FROM (SELECT array_agg(ctid) AS places, array_agg(xmin) AS xmins, array_agg(id) AS ids
+      FROM ONLY vault.secrets WHERE ctid = ANY($18::tid[])) AS s,
+     (SELECT array_agg(ctid) AS places, array_agg(xmin) AS xmins, array_agg(version_uid) AS ids
+      FROM ONLY vault.secret_versions
+      WHERE ctid = ANY($19::tid[]) AND (expires_at IS NULL OR expires_at > clock_timestamp())) AS v`
+
+	// How many versions of some secrets are valid.
+	validColumn = `, ARRAY(
+    SELECT (SELECT count(*) FROM ONLY vault.secret_versions AS o WHERE o.secret_id = c.id AND (o.state = 'current'
+            OR (o.state = 'superseded' AND o.expires_at > clock_timestamp() AND isfinite(o.expires_at))))
+    FROM unnest($20::uuid[]) WITH ORDINALITY AS c (id, n) ORDER BY c.n)`
+
+	appendValidatingSQL = appendHead + heldColumns + heldFrom
+	appendCountingSQL   = appendHead + heldColumns + validColumn + heldFrom
 )
+
+// statement gives the statement that this append takes.
+func (a Append) statement() (name, sql string) {
+	switch {
+	case len(a.Held) == 0:
+		return "sealkeep_append", appendSQL
+	case slices.ContainsFunc(a.Held, func(h Held) bool { return h.Valid > 0 }):
+		return "sealkeep_append_counting", appendCountingSQL
+	default:
+		return "sealkeep_append_validating", appendValidatingSQL
+	}
+}
 
 func (a Append) check(count int64) error {
 	switch count {
@@ -123,11 +140,8 @@ func (a Append) check(count int64) error {
 // send makes one round trip and reads up to ReadyForQuery. Whatever its error, what the statement did is for the caller to
 // judge; prepared tells whether it was sent at all.
 func (a Append) send(ctx context.Context, conn *pgx.Conn, w *wire) (result Appended, count int64, prepared bool, err error) {
-	name, sql := "sealkeep_append", appendSQL
-	if len(a.Held) > 0 {
-		name, sql = "sealkeep_append_validating", appendValidatingSQL
-	}
 	// The driver remembers what it has prepared on a connection.
+	name, sql := a.statement()
 	statement, err := conn.Prepare(ctx, name, sql)
 	if err != nil {
 		return Appended{}, 0, false, fmt.Errorf("preparing an append: %w", err)
@@ -136,7 +150,7 @@ func (a Append) send(ctx context.Context, conn *pgx.Conn, w *wire) (result Appen
 	reader := conn.PgConn().ExecStatement(ctx, statement, w.params(), w.binary[:1], w.binary[:1])
 	var readErr error
 	if reader.NextRow() {
-		count, readErr = w.result(reader.Values(), &result)
+		count, readErr = w.result(reader.Values(), a.Held, &result)
 	}
 	if _, err := reader.Close(); err != nil {
 		return Appended{}, 0, true, err

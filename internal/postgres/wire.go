@@ -3,7 +3,6 @@ package postgres
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -19,8 +18,10 @@ type wire struct {
 	buf    []byte
 	ends   []int // where each parameter ends in buf
 	values [][]byte
-	stale  []int
 	binary [1]int16 // the one format code, for parameters and results alike
+
+	secrets, versions []lying // what the result says
+	stale             []int
 }
 
 // maxWireKept is how long a buffer may be, in bytes, to be used again.
@@ -41,7 +42,9 @@ func (w *wire) append(a *Append) {
 	w.int64(a.OldSeq)
 	w.raw(a.OldMAC)
 	w.raw(last.MAC)
-	array(w, pgtype.TimestamptzOID, a.Records, func(w *wire, r *Record) { w.timeElement(r.At) })
+	w.int64(micros(last.At))
+	w.raw(a.KeyID[:])
+	array(w, pgtype.TimestamptzOID, a.Records, func(w *wire, r *Record) { w.int64Element(micros(r.At)) })
 	array(w, pgtype.TextOID, a.Records, func(w *wire, r *Record) { w.textElement(r.Actor) })
 	array(w, pgtype.InetOID, a.Records, func(w *wire, r *Record) { w.addressElement(r.ClientIP) })
 	array(w, pgtype.TextOID, a.Records, func(w *wire, r *Record) { w.textElement(r.Action) })
@@ -73,17 +76,32 @@ func (w *wire) append(a *Append) {
 		w.empty(pgtype.ByteaOID)
 	}
 	array(w, pgtype.ByteaOID, a.Records, func(w *wire, r *Record) { w.bytesElement(r.MAC) })
-	w.int64(micros(last.At))
-	w.raw(a.KeyID[:])
 	if len(a.Held) == 0 {
 		return
 	}
 	array(w, pgtype.TIDOID, a.Held, func(w *wire, h *Held) { w.placeElement(h.Secret) })
-	array(w, pgtype.XIDOID, a.Held, func(w *wire, h *Held) { w.uint32Element(h.Secret.Xmin) })
 	array(w, pgtype.TIDOID, a.Held, func(w *wire, h *Held) { w.placeElement(h.Version) })
-	array(w, pgtype.XIDOID, a.Held, func(w *wire, h *Held) { w.uint32Element(h.Version.Xmin) })
-	array(w, pgtype.UUIDOID, a.Held, func(w *wire, h *Held) { w.bytesElement(h.VersionUID[:]) })
-	array(w, pgtype.Int4OID, a.Held, func(w *wire, h *Held) { w.uint32Element(uint32(h.Valid)) }) //nolint:gosec // the same 32 bits
+	w.counted(a.Held)
+}
+
+// counted encodes the ids of the secrets whose valid versions are to be counted, if there are any.
+func (w *wire) counted(held []Held) {
+	n := 0
+	for i := range held {
+		if held[i].Valid > 0 {
+			n++
+		}
+	}
+	if n == 0 {
+		return
+	}
+	w.header(pgtype.UUIDOID, n)
+	for i := range held {
+		if held[i].Valid > 0 {
+			w.bytesElement(held[i].SecretID[:])
+		}
+	}
+	w.ends = append(w.ends, len(w.buf))
 }
 
 // params gives the parameters, valid until the next append.
@@ -109,14 +127,18 @@ func (w *wire) int64(n int64) {
 
 // array encodes a one-dimensional array with lower bound 1, one element of each item.
 func array[T any](w *wire, element uint32, items []T, encode func(*wire, *T)) {
-	const dimensions, mayHoldNulls, lowerBound = 1, 1, 1
-	for _, n := range [...]uint32{dimensions, mayHoldNulls, element, uint32(len(items)), lowerBound} { //nolint:gosec // at most 4096
-		w.buf = binary.BigEndian.AppendUint32(w.buf, n)
-	}
+	w.header(element, len(items))
 	for i := range items {
 		encode(w, &items[i])
 	}
 	w.ends = append(w.ends, len(w.buf))
+}
+
+func (w *wire) header(element uint32, items int) {
+	const dimensions, mayHoldNulls, lowerBound = 1, 1, 1
+	for _, n := range [...]uint32{dimensions, mayHoldNulls, element, uint32(items), lowerBound} { //nolint:gosec // at most 4096
+		w.buf = binary.BigEndian.AppendUint32(w.buf, n)
+	}
 }
 
 // empty encodes an array without elements.
@@ -154,18 +176,11 @@ func (w *wire) int64Element(n int64) {
 	w.buf = binary.BigEndian.AppendUint64(w.buf, uint64(n)) //nolint:gosec // the same 64 bits
 }
 
-func (w *wire) uint32Element(n uint32) {
-	w.length(4)
-	w.buf = binary.BigEndian.AppendUint32(w.buf, n)
-}
-
 func (w *wire) placeElement(t Tuple) {
 	w.length(6)
 	w.buf = binary.BigEndian.AppendUint32(w.buf, t.Block)
 	w.buf = binary.BigEndian.AppendUint16(w.buf, t.Offset)
 }
-
-func (w *wire) timeElement(t time.Time) { w.int64Element(micros(t)) }
 
 func micros(t time.Time) int64 { return t.UnixMicro() - epochMicros }
 
@@ -190,15 +205,15 @@ func (w *wire) addressElement(a *netip.Addr) {
 
 var errUnexpectedRow = errors.New("the append's row is not as it should be")
 
-// result decodes the statement's row and returns how many records were inserted.
-func (w *wire) result(row [][]byte, into *Appended) (count int64, err error) {
+// result decodes the statement's row, holds it against what is held, and returns how many records were inserted.
+func (w *wire) result(row [][]byte, held []Held, into *Appended) (count int64, err error) {
 	if len(row) < 3 || len(row[0]) != 8 || len(row[1]) != 8 || len(row[2]) != 8 {
 		return 0, errUnexpectedRow // an epoch that is NULL among others: the vault's row is gone
 	}
 	into.DatabaseTime = time.UnixMicro(getInt64(row[1]) + epochMicros).UTC()
 	into.Epoch = getInt64(row[2])
-	if len(row) > 3 && row[3] != nil {
-		if into.Stale, err = w.ordinals(row[3]); err != nil {
+	if len(held) > 0 {
+		if into.Stale, err = w.judge(row[3:], held); err != nil {
 			return 0, err
 		}
 	}
@@ -206,20 +221,3 @@ func (w *wire) result(row [][]byte, into *Appended) (count int64, err error) {
 }
 
 func getInt64(b []byte) int64 { return int64(binary.BigEndian.Uint64(b)) } //nolint:gosec // the same 64 bits
-
-// ordinals decodes a bigint[] of ascending numbers from 1 as indexes from 0.
-func (w *wire) ordinals(b []byte) ([]int, error) {
-	const header, element = 20, 12
-	if len(b) < header || (len(b)-header)%element != 0 {
-		return nil, fmt.Errorf("%w: an array of %d bytes", errUnexpectedRow, len(b))
-	}
-	w.stale = w.stale[:0]
-	for b = b[header:]; len(b) > 0; b = b[element:] {
-		index := int(getInt64(b[4:element])) - 1
-		if n := len(w.stale); index < 0 || n > 0 && index <= w.stale[n-1] {
-			return nil, fmt.Errorf("%w: its numbers don't ascend", errUnexpectedRow)
-		}
-		w.stale = append(w.stale, index)
-	}
-	return w.stale, nil
-}

@@ -133,11 +133,7 @@ func (a *attempt) disclose(ctx context.Context, s *sealedSecret, version *postgr
 		return nil, a.alarm(ctx, s.Name, &version.Version, fmt.Errorf("%w: it is of no known kind", errDamaged))
 	}
 	a.version = version.Version
-	asked := 0
-	if version.State == string(secret.Current) {
-		asked = postgres.MustBeCurrent
-	}
-	a.restOn(s, version, asked)
+	a.restOn(s, version, 0)
 	return &Secret{
 		Name: s.Name, Kind: kind, Format: m.Format, Version: version.Version, VersionUID: version.UID,
 		CreatedAt: version.CreatedAt, Material: &m,
@@ -147,7 +143,7 @@ func (a *attempt) disclose(ctx context.Context, s *sealedSecret, version *postgr
 // restOn notes that the answer was made from a version, and what it takes that to be: see postgres.Held.Valid.
 func (a *attempt) restOn(s *sealedSecret, version *postgres.SealedVersion, valid int) {
 	a.basis.Held = append(a.basis.Held, postgres.Held{
-		Secret: s.Tuple, Version: version.Tuple, VersionUID: version.UID,
+		SecretID: s.ID, Secret: s.Tuple, VersionUID: version.UID, Version: version.Tuple,
 		Valid: int32(valid), //nolint:gosec // a few
 	})
 	a.validUntil(version.ExpiresAt)

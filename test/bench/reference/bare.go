@@ -21,17 +21,19 @@ import (
 const appendSQL = `
 WITH head AS (
     UPDATE vault.audit_streams
-    SET head_seq = $2 + cardinality($5::timestamptz[]), head_mac = $4, head_at = $16
+    SET head_seq = $2 + cardinality($7::timestamptz[]), head_mac = $4, head_at = $5
     WHERE stream_id = $1 AND head_seq = $2 AND head_mac = $3 AND state = 'open'
     RETURNING stream_id
 ), added AS (
     INSERT INTO vault.audit_log (stream_id, seq, at, actor, client_ip, action, secret_name, version, outcome, request_id,
                                  trace_id, detail, mac, key_id)
     SELECT head.stream_id, $2 + r.n, r.at, r.actor, r.client_ip, r.action, r.secret_name, r.version, r.outcome,
-           r.request_id, r.trace_id, r.detail, r.mac, $17
-    FROM head, unnest($5::timestamptz[], $6::text[], $7::inet[], $8::text[], $9::text[], $10::bigint[], $11::text[],
-                      $12::text[], $13::text[], $14::bytea[], $15::bytea[])
-        WITH ORDINALITY AS r (at, actor, client_ip, action, secret_name, version, outcome, request_id, trace_id, detail, mac, n)
+           r.request_id, r.trace_id, r.detail, r.mac, $6
+    FROM head, (SELECT generate_series(1, cardinality($7::timestamptz[])) AS n, unnest($7::timestamptz[]) AS at,
+                       unnest($8::text[]) AS actor, unnest($9::inet[]) AS client_ip, unnest($10::text[]) AS action,
+                       unnest($11::text[]) AS secret_name, unnest($12::bigint[]) AS version, unnest($13::text[]) AS outcome,
+                       unnest($14::text[]) AS request_id, unnest($15::text[]) AS trace_id, unnest($16::bytea[]) AS detail,
+                       unnest($17::bytea[]) AS mac) AS r
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM added), clock_timestamp(), (SELECT epoch FROM vault.authz_state)`
@@ -177,8 +179,8 @@ func (l *lane) append(ctx context.Context, tx pgx.Tx, a *access, action string, 
 		added, epoch int64
 		at           time.Time
 	)
-	err := tx.QueryRow(ctx, appendSQL, l.id, l.seq, l.mac, mac, one(now), one(a.actor), one(a.clientIP), one(action), one(a.name),
-		one(a.version), one(a.outcome), one(a.requestID), one[*string](nil), one([]byte(`{"disclosed":true}`)), one(mac), now, l.key).
+	err := tx.QueryRow(ctx, appendSQL, l.id, l.seq, l.mac, mac, now, l.key, one(now), one(a.actor), one(a.clientIP), one(action),
+		one(a.name), one(a.version), one(a.outcome), one(a.requestID), one[*string](nil), one([]byte(`{"disclosed":true}`)), one(mac)).
 		Scan(&added, &at, &epoch)
 	if err == nil && added != 1 {
 		err = fmt.Errorf("%d records were added in place of one: the stream's head is elsewhere", added)
