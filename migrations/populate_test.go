@@ -49,15 +49,17 @@ type column struct {
 func populate(t *testing.T, d *pgtest.Database) {
 	t.Helper()
 	columns := pgtest.Query[column](t, d, `
-		SELECT format('vault.%I', c.relname), quote_ident(a.attname), format_type(a.atttypid, NULL),
+		SELECT format('vault.%I', c.relname), quote_ident(a.attname), format_type(CASE y.typtype WHEN 'd' THEN y.typbasetype ELSE y.oid END, NULL),
 		       coalesce((SELECT string_agg(pg_get_constraintdef(k.oid), ' ') FROM pg_constraint k
 		                 WHERE k.conrelid = c.oid AND k.contype = 'c' AND a.attnum = ANY (k.conkey)), '')
+		       || coalesce((SELECT replace(pg_get_constraintdef(k.oid), 'VALUE', a.attname) FROM pg_constraint k WHERE k.contypid = y.oid), '')
 		       || coalesce((SELECT string_agg(f.prosrc, ' ') FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
 		                    WHERE t.tgrelid = c.oid AND t.tgname = 'sound'), ''),
 		       coalesce(f.confrelid::regclass::text, ''), coalesce(quote_ident(p.attname), ''),
 		       coalesce(pg_get_expr(c.relpartbound, c.oid), '')
 		FROM pg_class c
 		JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		JOIN pg_type y ON y.oid = a.atttypid
 		LEFT JOIN pg_constraint f ON f.conrelid = c.oid AND f.contype = 'f' AND f.conkey = ARRAY[a.attnum]
 		LEFT JOIN pg_attribute p ON p.attrelid = f.confrelid AND p.attnum = f.confkey[1]
 		WHERE c.relnamespace = 'vault'::regnamespace AND c.relkind = 'r'

@@ -23,7 +23,7 @@ func Fault(err error) error {
 	case errors.Is(err, ErrOutcomeUnknown), errors.Is(err, ErrStreamMoved), errors.Is(err, ErrGrantsMoved),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fault.Wrap(fault.Unavailable, err, "")
-	case errors.As(err, &refused) && isMissingPartition(refused):
+	case errors.As(err, &refused) && (isMissingPartition(refused) || isUntrueTime(refused)):
 		return fault.Wrap(fault.Unavailable, err, "")
 	case errors.As(err, &refused):
 		return fault.Wrap(kindOfState(refused.Code), err, "")
@@ -40,8 +40,7 @@ func kindOfState(state string) fault.Kind {
 	case "23505": // unique_violation
 		return fault.Conflict
 	case "55P03", "55000", "40001", "40P01", "25006", "25P03":
-		// lock_not_available, object_not_in_prerequisite_state (the audit's clock, among others), serialization_failure,
-		// deadlock_detected, read_only_sql_transaction, idle_in_transaction_session_timeout
+		// lock_not_available, object_not_in_prerequisite_state, serialization_failure, deadlock_detected, read_only_sql_transaction, idle_in_transaction_session_timeout
 		return fault.Unavailable
 	}
 	switch state[:min(2, len(state))] {
@@ -49,6 +48,12 @@ func kindOfState(state string) fault.Kind {
 		return fault.Unavailable
 	}
 	return fault.Internal
+}
+
+// isUntrueTime tells that a record's time isn't the database's: no other row of ours is checked by a policy. The server gives that
+// the code of a missing right (src/backend/executor/execMain.c).
+func isUntrueTime(refused *pgconn.PgError) bool {
+	return refused.Code == "42501" && refused.Routine == "ExecWithCheckOptions"
 }
 
 // IsUniqueViolation tells that a row with that key exists already.

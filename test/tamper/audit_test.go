@@ -83,11 +83,11 @@ type record struct {
 func (b *bench) rewrite(t *testing.T, leaf, sql string) {
 	t.Helper()
 	b.DB.Exec(t, fmt.Sprintf(`
-		BEGIN; ALTER TABLE vault.audit_log DISABLE TRIGGER append_only; ALTER TABLE vault.audit_log DISABLE TRIGGER sound;
+		BEGIN; ALTER TABLE vault.audit_log DISABLE TRIGGER append_only;
 		ALTER TABLE %[1]s DISABLE TRIGGER append_only;
 		%[2]s;
 		ALTER TABLE %[1]s ENABLE ALWAYS TRIGGER append_only;
-		ALTER TABLE vault.audit_log ENABLE ALWAYS TRIGGER append_only; ALTER TABLE vault.audit_log ENABLE ALWAYS TRIGGER sound; COMMIT`, leaf, sql))
+		ALTER TABLE vault.audit_log ENABLE ALWAYS TRIGGER append_only; COMMIT`, leaf, sql))
 }
 
 // TestI10_WhatIsRewrittenWithoutTheTriggersIsNamed does what only switching the triggers off allows, and undoes it.
