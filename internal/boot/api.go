@@ -104,13 +104,17 @@ func (p *APIProcess) build(ctx context.Context, cfg *API) error {
 	}
 	p.release.add(keys.Close)
 
+	cached, err := p.cache(keeper, cfg, metrics)
+	if err != nil {
+		return err
+	}
 	p.trail, err = audit.Open(p.database, keys, vaultID, audit.Config{
 		Process: name, Timeout: cfg.AuditTimeout, Log: p.log, Metrics: metrics,
 	})
 	if err != nil {
 		return err
 	}
-	p.vault, err = vault.New(p.database, p.trail, keeper, vaultID, vault.Config{
+	p.vault, err = vault.New(p.database, p.trail, cached, vaultID, vault.Config{
 		Allowlist: cfg.Allowlist, ReadAuth: vault.ReadAuth(cfg.ReadAuth), SealedCacheBytes: cfg.SealedCacheBytes, KMSMode: cfg.KMS.Mode, Log: p.log, Metrics: metrics,
 	})
 	if err != nil {

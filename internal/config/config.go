@@ -35,6 +35,7 @@ type API struct {
 	ReadAuth                   string        // "ip" or "ip+token"
 	AuditTimeout               time.Duration // how long a request waits for its evidence
 	SealedCacheBytes           uint64        // bounds the sealed rows that are kept in memory; 0 keeps none
+	DEKCacheTTL                time.Duration // how long unwrapped data keys are kept; 0 keeps none
 	Drain                      time.Duration // how long a process that was told to stop may take
 	LogLevel                   slog.Level
 	// Unrecognised names the VAULT_* variables that are set and that no program of this release knows, sorted: most
@@ -86,6 +87,7 @@ func LoadAPI(environ map[string]string, checks ...Check[API]) (*API, error) {
 		ReadAuth        readAuth `env:"VAULT_READ_AUTH"`
 		AuditTimeoutMS  int64    `env:"VAULT_AUDIT_TIMEOUT_MS"`
 		SealedCacheMiB  int64    `env:"VAULT_SEALED_CACHE_MIB"`
+		DEKCacheTTLSecs int64    `env:"VAULT_DEK_CACHE_TTL_SECS"`
 		DrainSecs       int64    `env:"VAULT_DRAIN_SECS"`
 		LogLevel        level    `env:"VAULT_LOG_LEVEL"`
 	}
@@ -99,6 +101,7 @@ func LoadAPI(environ map[string]string, checks ...Check[API]) (*API, error) {
 		ReadAuth:         string(v.ReadAuth),
 		AuditTimeout:     time.Duration(v.AuditTimeoutMS) * time.Millisecond,
 		SealedCacheBytes: uint64(v.SealedCacheMiB) << 20, //nolint:gosec // at most 4096
+		DEKCacheTTL:      time.Duration(v.DEKCacheTTLSecs) * time.Second,
 		Drain:            time.Duration(v.DrainSecs) * time.Second,
 		LogLevel:         slog.Level(v.LogLevel), Unrecognised: s.unrecognised(),
 	}
@@ -166,6 +169,7 @@ func (c *API) LogValue() slog.Value {
 		slog.String("read_auth", c.ReadAuth),
 		slog.String("audit_timeout", c.AuditTimeout.String()),
 		slog.Uint64("sealed_cache_bytes", c.SealedCacheBytes),
+		slog.String("dek_cache_ttl", c.DEKCacheTTL.String()),
 		slog.String("drain", c.Drain.String()),
 		slog.String("log_level", c.LogLevel.String()),
 	)

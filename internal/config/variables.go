@@ -101,6 +101,10 @@ var variables = []Variable{
 		Meaning: "The master key of `VAULT_KMS_MODE=local`. Whoever has it and the database has every secret; without it nothing opens.",
 	},
 	{
+		Name: "VAULT_DEK_CACHE_TTL_SECS", Type: "whole number, in seconds", Default: "300", Programs: api, least: 0, most: 86400,
+		Meaning: "How long an unwrapped data key is kept in memory, and so how long reads of what was read before go on without the KMS. 0 keeps none, and every read asks the KMS.",
+	},
+	{
 		Name: "VAULT_BOOTSTRAP_TOKEN", Type: "a token: `svk_…`", Programs: cli, Secret: true,
 		Meaning: "The first admin token, for `sealkeep init` alone, which otherwise makes one and prints it once.",
 	},
@@ -141,7 +145,7 @@ func lookup(name string) (Variable, bool) {
 // silence would look like consent.
 var elsewhere = []string{
 	"VAULT_ADDR", "VAULT_TOKEN", "VAULT_TOKEN_FILE",
-	"VAULT_KMS_KEY_ID", "VAULT_KMS_ALLOWED_KEY_IDS", "VAULT_KMS_MAX_RETRIES", "VAULT_DEK_CACHE_TTL_SECS",
+	"VAULT_KMS_KEY_ID", "VAULT_KMS_ALLOWED_KEY_IDS", "VAULT_KMS_MAX_RETRIES",
 	"VAULT_ROTATION_POLL_SECS", "VAULT_ROTATION_WORKERS", "VAULT_ROTATION_LEASE_SECS",
 	"VAULT_AUTH_MAX_FAILURES", "VAULT_AUTH_LOCKOUT_SECS", "VAULT_AUTH_WINDOW_SECS",
 	"VAULT_AUDIT_SINKS",

@@ -74,8 +74,8 @@ type spy struct {
 	err                  error
 }
 
-func (s *spy) GenerateDataKey(ctx context.Context, ec map[string]string) (kms.DataKey, error) {
-	s.generated = append(s.generated, maps.Clone(ec))
+func (s *spy) GenerateDataKey(ctx context.Context, ec kms.Context) (kms.DataKey, error) {
+	s.generated = append(s.generated, ec.Map())
 	if s.err != nil {
 		return kms.DataKey{}, s.err
 	}
@@ -86,8 +86,8 @@ func (s *spy) GenerateDataKey(ctx context.Context, ec map[string]string) (kms.Da
 	return key, err
 }
 
-func (s *spy) Decrypt(ctx context.Context, wrapped []byte, keyID string, ec map[string]string) (sensitive.Bytes, error) {
-	s.decrypted = append(s.decrypted, maps.Clone(ec))
+func (s *spy) Decrypt(ctx context.Context, wrapped []byte, keyID string, ec kms.Context) (sensitive.Bytes, error) {
+	s.decrypted = append(s.decrypted, ec.Map())
 	if s.err != nil {
 		return sensitive.Bytes{}, s.err
 	}
@@ -247,7 +247,7 @@ func TestI6_RootServesOnlyInItsOwnPlace(t *testing.T) {
 	}
 
 	// A DEK, which the same keeper wraps, is no root.
-	dek, err := keeper.GenerateDataKey(context.Background(), map[string]string{"use": "secret", "name": "x"})
+	dek, err := keeper.GenerateDataKey(context.Background(), kms.NewContext(kms.Text("use", "secret"), kms.Text("name", "x")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,9 +43,9 @@ func Purposes() []Purpose {
 // Keeper generates and unwraps data keys; a KMS or a stand-in for one.
 type Keeper interface {
 	// GenerateDataKey returns a fresh 256-bit key, also wrapped and bound to the encryption context.
-	GenerateDataKey(ctx context.Context, encryptionContext map[string]string) (kms.DataKey, error)
+	GenerateDataKey(ctx context.Context, encryptionContext kms.Context) (kms.DataKey, error)
 	// Decrypt unwraps a data key; the caller releases it.
-	Decrypt(ctx context.Context, wrapped []byte, keyID string, encryptionContext map[string]string) (sensitive.Bytes, error)
+	Decrypt(ctx context.Context, wrapped []byte, keyID string, encryptionContext kms.Context) (sensitive.Bytes, error)
 }
 
 // Root is a root as the keyring table stores it. It holds nothing that has to be kept from anyone.
@@ -95,10 +95,10 @@ func newRoot(ctx context.Context, keeper Keeper, vaultID, keyID uuid.UUID, p Pur
 }
 
 // encryptionContext binds a wrapped root to its vault, purpose and id. "use" sets it apart from every DEK's context.
-func encryptionContext(vaultID, keyID uuid.UUID, p Purpose) map[string]string {
-	return map[string]string{
-		"use": "integrity", "purpose": string(p), "key_id": keyID.String(), "vault_id": vaultID.String(),
-	}
+func encryptionContext(vaultID, keyID uuid.UUID, p Purpose) kms.Context {
+	return kms.NewContext(
+		kms.Text("use", "integrity"), kms.Text("purpose", string(p)), kms.UUID("key_id", keyID), kms.UUID("vault_id", vaultID),
+	)
 }
 
 func checkRoot(root sensitive.Bytes) error {

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 
 	"golang.org/x/crypto/chacha20poly1305"
@@ -90,7 +89,7 @@ func (l *Local) KeyID() string { return l.keyID }
 
 // GenerateDataKey returns a fresh 256-bit key, wrapped and bound to encryptionContext. A random source that fails or
 // runs short is an error of kind Internal; a done ctx is one of kind Unavailable.
-func (l *Local) GenerateDataKey(ctx context.Context, encryptionContext map[string]string) (DataKey, error) {
+func (l *Local) GenerateDataKey(ctx context.Context, encryptionContext Context) (DataKey, error) {
 	if err := ctx.Err(); err != nil {
 		return DataKey{}, fault.Wrap(fault.Unavailable, err, "")
 	}
@@ -130,7 +129,7 @@ func (l *Local) generate(aad []byte) (DataKey, error) {
 // Decrypt unwraps a data key, which the caller releases. Errors are of kind Internal and wrap [ErrUnknownKey] if keyID
 // isn't [Local.KeyID], [ErrInvalidCiphertext] if wrapped is damaged or encryptionContext is another one, or [ErrClosed].
 // A done ctx is an error of kind Unavailable. wrapped is neither kept nor changed.
-func (l *Local) Decrypt(ctx context.Context, wrapped []byte, keyID string, encryptionContext map[string]string) (sensitive.Bytes, error) {
+func (l *Local) Decrypt(ctx context.Context, wrapped []byte, keyID string, encryptionContext Context) (sensitive.Bytes, error) {
 	if err := ctx.Err(); err != nil {
 		return sensitive.Bytes{}, fault.Wrap(fault.Unavailable, err, "")
 	}
@@ -178,15 +177,6 @@ func (l *Local) Close() {
 func (l *Local) aead() (cipher.AEAD, error) { return chacha20poly1305.NewX(l.wrapKey.Reveal()) }
 
 // additionalData encodes the key id and the context's pairs in the byte order of their keys.
-func (l *Local) additionalData(encryptionContext map[string]string) []byte {
-	names := make([]string, 0, 8) // more than any context of ours has
-	for name := range encryptionContext {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	aad := canon.Text(canon.Start(make([]byte, 0, 256), labelLocalWrap), l.keyID)
-	for _, name := range names {
-		aad = canon.Text(canon.Text(aad, name), encryptionContext[name])
-	}
-	return aad
+func (l *Local) additionalData(encryptionContext Context) []byte {
+	return encryptionContext.appendText(canon.Text(canon.Start(make([]byte, 0, 256), labelLocalWrap), l.keyID))
 }

@@ -40,11 +40,20 @@ func newLocal(tb testing.TB, master []byte, random io.Reader) *Local {
 
 func generate(tb testing.TB, l *Local, encryptionContext map[string]string) DataKey {
 	tb.Helper()
-	key, err := l.GenerateDataKey(context.Background(), encryptionContext)
+	key, err := l.GenerateDataKey(context.Background(), contextOf(encryptionContext))
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return key
+}
+
+// contextOf makes a context of pairs of text.
+func contextOf(pairs map[string]string) Context {
+	var all []Pair
+	for name, value := range pairs {
+		all = append(all, Text(name, value))
+	}
+	return NewContext(all...)
 }
 
 func secretContext() map[string]string {
@@ -104,13 +113,13 @@ func TestLocal_Vectors(t *testing.T) {
 		if got := hex.EncodeToString(l.wrapKey.Reveal()); got != v.WrapKey {
 			t.Errorf("%s: wrapping key %s, want %s", v.Name, got, v.WrapKey)
 		}
-		if got := hex.EncodeToString(l.additionalData(v.Context)); got != v.AAD {
+		if got := hex.EncodeToString(l.additionalData(contextOf(v.Context))); got != v.AAD {
 			t.Errorf("%s: additional data\n got %s\nwant %s", v.Name, got, v.AAD)
 		}
 		if got := hex.EncodeToString(key.Wrapped); got != v.Wrapped {
 			t.Errorf("%s: wrapped\n got %s\nwant %s", v.Name, got, v.Wrapped)
 		}
-		opened, err := l.Decrypt(context.Background(), unhex(t, v.Wrapped), v.KeyID, v.Context)
+		opened, err := l.Decrypt(context.Background(), unhex(t, v.Wrapped), v.KeyID, contextOf(v.Context))
 		if err != nil || hex.EncodeToString(opened.Reveal()) != v.DataKey {
 			t.Errorf("%s: does not unwrap to the data key: %v", v.Name, err)
 		}
@@ -139,7 +148,7 @@ func TestLocal_KeysAreFreshAndSurviveARestart(t *testing.T) {
 		t.Errorf("key id %q", l.KeyID())
 	}
 	again := newLocal(t, sequence(0, DataKeySize), nil)
-	opened, err := again.Decrypt(context.Background(), last.Wrapped, last.KeyID, secretContext())
+	opened, err := again.Decrypt(context.Background(), last.Wrapped, last.KeyID, contextOf(secretContext()))
 	if err != nil || !sensitive.Equal(opened, last.Plaintext) {
 		t.Errorf("a new keeper under the same master key does not unwrap: %v", err)
 	}
@@ -164,13 +173,13 @@ func TestI5_WrappedKeyOpensOnlyInItsContext(t *testing.T) {
 	} {
 		other := secretContext()
 		change(other)
-		opened, err := l.Decrypt(context.Background(), key.Wrapped, key.KeyID, other)
+		opened, err := l.Decrypt(context.Background(), key.Wrapped, key.KeyID, contextOf(other))
 		wantFault(t, err, fault.Internal, ErrInvalidCiphertext)
 		if !opened.IsZero() {
 			t.Errorf("%s: something came with the error", name)
 		}
 	}
-	if _, err := l.Decrypt(context.Background(), key.Wrapped, key.KeyID, secretContext()); err != nil {
+	if _, err := l.Decrypt(context.Background(), key.Wrapped, key.KeyID, contextOf(secretContext())); err != nil {
 		t.Errorf("its own context does not open it: %v", err)
 	}
 }
@@ -180,7 +189,7 @@ func TestI5_DamagedWrappedKeyDoesNotOpen(t *testing.T) {
 	l := newLocal(t, sequence(0, DataKeySize), nil)
 	key := generate(t, l, secretContext())
 	try := func(name string, wrapped []byte) {
-		_, err := l.Decrypt(context.Background(), wrapped, key.KeyID, secretContext())
+		_, err := l.Decrypt(context.Background(), wrapped, key.KeyID, contextOf(secretContext()))
 		if !errors.Is(err, ErrInvalidCiphertext) || fault.KindOf(err) != fault.Internal {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -204,13 +213,13 @@ func TestI4_OtherMasterKeyIsToldFromDamage(t *testing.T) {
 	if l.KeyID() == other.KeyID() {
 		t.Fatal("two master keys have one id")
 	}
-	_, err := other.Decrypt(context.Background(), key.Wrapped, key.KeyID, secretContext())
+	_, err := other.Decrypt(context.Background(), key.Wrapped, key.KeyID, contextOf(secretContext()))
 	wantFault(t, err, fault.Internal, ErrUnknownKey)
 	// A row whose key id was edited to fit still doesn't open.
-	_, err = other.Decrypt(context.Background(), key.Wrapped, other.KeyID(), secretContext())
+	_, err = other.Decrypt(context.Background(), key.Wrapped, other.KeyID(), contextOf(secretContext()))
 	wantFault(t, err, fault.Internal, ErrInvalidCiphertext)
 	for _, id := range []string{"", "local:", strings.ToUpper(key.KeyID), key.KeyID + "0", "arn:aws:kms:x"} {
-		_, err = l.Decrypt(context.Background(), key.Wrapped, id, secretContext())
+		_, err = l.Decrypt(context.Background(), key.Wrapped, id, contextOf(secretContext()))
 		wantFault(t, err, fault.Internal, ErrUnknownKey)
 	}
 }
@@ -234,16 +243,16 @@ func TestI4_ShortRandomnessIsAnError(t *testing.T) {
 	t.Parallel()
 	for n := range 24 + DataKeySize {
 		l := newLocal(t, sequence(0, DataKeySize), bytes.NewReader(sequence(0, n)))
-		key, err := l.GenerateDataKey(context.Background(), nil)
+		key, err := l.GenerateDataKey(context.Background(), Context{})
 		if fault.KindOf(err) != fault.Internal || err == nil || !key.Plaintext.IsZero() || key.Wrapped != nil {
 			t.Errorf("with %d random bytes: %v", n, err)
 		}
 	}
 	broken := errors.New("broken")
-	_, err := newLocal(t, sequence(0, DataKeySize), iotest.ErrReader(broken)).GenerateDataKey(context.Background(), nil)
+	_, err := newLocal(t, sequence(0, DataKeySize), iotest.ErrReader(broken)).GenerateDataKey(context.Background(), Context{})
 	wantFault(t, err, fault.Internal, broken)
 	// A reader may give less than is asked for at a time.
-	key, err := newLocal(t, sequence(0, DataKeySize), iotest.OneByteReader(bytes.NewReader(sequence(0, 56)))).GenerateDataKey(context.Background(), nil)
+	key, err := newLocal(t, sequence(0, DataKeySize), iotest.OneByteReader(bytes.NewReader(sequence(0, 56)))).GenerateDataKey(context.Background(), Context{})
 	if err != nil || !bytes.Equal(key.Plaintext.Reveal(), sequence(24, DataKeySize)) {
 		t.Errorf("one byte at a time: %v", err)
 	}
@@ -255,9 +264,9 @@ func TestLocal_DoneContextIsUnavailable(t *testing.T) {
 	key := generate(t, l, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err := l.GenerateDataKey(ctx, nil)
+	_, err := l.GenerateDataKey(ctx, Context{})
 	wantFault(t, err, fault.Unavailable, context.Canceled)
-	_, err = l.Decrypt(ctx, key.Wrapped, key.KeyID, nil)
+	_, err = l.Decrypt(ctx, key.Wrapped, key.KeyID, Context{})
 	wantFault(t, err, fault.Unavailable, context.Canceled)
 }
 
@@ -270,7 +279,7 @@ func TestLocal_Close(t *testing.T) {
 	for range 4 { // calls in flight end as if nothing happened, or with ErrClosed
 		wg.Go(func() {
 			for range 200 {
-				if _, err := l.Decrypt(context.Background(), key.Wrapped, key.KeyID, nil); err != nil && !errors.Is(err, ErrClosed) {
+				if _, err := l.Decrypt(context.Background(), key.Wrapped, key.KeyID, Context{}); err != nil && !errors.Is(err, ErrClosed) {
 					t.Error(err)
 				}
 			}
@@ -282,9 +291,9 @@ func TestLocal_Close(t *testing.T) {
 	if !bytes.Equal(wrapKey, make([]byte, DataKeySize)) {
 		t.Error("the wrapping key was not zeroed")
 	}
-	_, err := l.GenerateDataKey(context.Background(), nil)
+	_, err := l.GenerateDataKey(context.Background(), Context{})
 	wantFault(t, err, fault.Internal, ErrClosed)
-	_, err = l.Decrypt(context.Background(), key.Wrapped, key.KeyID, nil)
+	_, err = l.Decrypt(context.Background(), key.Wrapped, key.KeyID, Context{})
 	wantFault(t, err, fault.Internal, ErrClosed)
 }
 
@@ -317,7 +326,7 @@ func FuzzLocalDecrypt(f *testing.F) {
 	f.Add(own.Wrapped, own.KeyID, "use", "secret")
 	f.Fuzz(func(t *testing.T, wrapped []byte, keyID, k, v string) {
 		before := bytes.Clone(wrapped)
-		key, err := l.Decrypt(context.Background(), wrapped, keyID, map[string]string{k: v})
+		key, err := l.Decrypt(context.Background(), wrapped, keyID, NewContext(Text(k, v)))
 		genuine := bytes.Equal(wrapped, own.Wrapped) && keyID == own.KeyID && k == "use" && v == "secret"
 		if genuine != (err == nil) {
 			t.Errorf("opens: %t, ought to: %t", err == nil, genuine)

@@ -35,6 +35,7 @@ type Bytes struct {
 type buffer struct {
 	released atomic.Bool
 	data     *[]byte
+	shared   *Shared // whose content this is, if it is borrowed
 }
 
 // Take returns a handle that owns b: the caller must neither read nor write b afterwards, and Release zeroes
@@ -92,10 +93,14 @@ func (s Bytes) Clone() Bytes {
 	return Copy(s.Reveal())
 }
 
-// Release zeroes the content. It is idempotent, safe on the zero value and from several goroutines, and seen by all
-// copies of the handle.
+// Release zeroes the content, or gives it back if it is borrowed (see [Shared]). It is idempotent, safe on the zero value
+// and from several goroutines, and seen by all copies of the handle.
 func (s Bytes) Release() {
 	if s.buf == nil || s.buf.released.Swap(true) {
+		return
+	}
+	if s.buf.shared != nil {
+		s.buf.shared.Release()
 		return
 	}
 	Zero(*s.buf.data)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/google/uuid"
 
@@ -21,11 +20,10 @@ import (
 type versionRow = db.CurrentVersionRow
 
 // dekContext is the encryption context that a version's DEK is wrapped under.
-func dekContext(p envelope.Place) map[string]string {
-	return map[string]string{
-		"use": "secret", "secret_id": uuid.UUID(p.SecretID).String(), "name": p.Name,
-		"version": strconv.FormatInt(p.Version, 10),
-	}
+func dekContext(p envelope.Place) kms.Context {
+	return kms.NewContext(
+		kms.Text("use", "secret"), kms.UUID("secret_id", p.SecretID), kms.Text("name", p.Name), kms.Int("version", p.Version),
+	)
 }
 
 // sealedVersion is a version ready to be inserted.

@@ -172,14 +172,14 @@ func (k *watchedKeeper) takeDecrypts() int {
 	return n
 }
 
-func (k *watchedKeeper) GenerateDataKey(ctx context.Context, ec map[string]string) (kms.DataKey, error) {
+func (k *watchedKeeper) GenerateDataKey(ctx context.Context, ec kms.Context) (kms.DataKey, error) {
 	if err := k.look(false); err != nil {
 		return kms.DataKey{}, err
 	}
 	return k.Local.GenerateDataKey(ctx, ec)
 }
 
-func (k *watchedKeeper) Decrypt(ctx context.Context, wrapped []byte, keyID string, ec map[string]string) (sensitive.Bytes, error) {
+func (k *watchedKeeper) Decrypt(ctx context.Context, wrapped []byte, keyID string, ec kms.Context) (sensitive.Bytes, error) {
 	if err := k.look(true); err != nil {
 		return sensitive.Bytes{}, err
 	}

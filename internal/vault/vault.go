@@ -37,9 +37,9 @@ import (
 // Keeper makes and unwraps data keys; the key management service that it stands for is the only thing that can.
 type Keeper interface {
 	// GenerateDataKey returns a new 256-bit key, in plaintext and wrapped under the encryption context.
-	GenerateDataKey(ctx context.Context, encryptionContext map[string]string) (kms.DataKey, error)
+	GenerateDataKey(ctx context.Context, encryptionContext kms.Context) (kms.DataKey, error)
 	// Decrypt unwraps; the caller releases the key.
-	Decrypt(ctx context.Context, wrapped []byte, keyID string, encryptionContext map[string]string) (sensitive.Bytes, error)
+	Decrypt(ctx context.Context, wrapped []byte, keyID string, encryptionContext kms.Context) (sensitive.Bytes, error)
 	// KeyID names the key that new data keys are wrapped under.
 	KeyID() string
 }

@@ -1,7 +1,6 @@
 package vaulttest
 
 import (
-	"strconv"
 	"testing"
 
 	"github.com/google/uuid"
@@ -76,10 +75,10 @@ func (v *Vault) Stored(t testing.TB, name string) []Stored {
 }
 
 // dekContext is the encryption context that binds a version's DEK to its place.
-func dekContext(p envelope.Place) map[string]string {
-	return map[string]string{
-		"use": "secret", "secret_id": uuid.UUID(p.SecretID).String(), "name": p.Name, "version": strconv.FormatInt(p.Version, 10),
-	}
+func dekContext(p envelope.Place) kms.Context {
+	return kms.NewContext(
+		kms.Text("use", "secret"), kms.UUID("secret_id", p.SecretID), kms.Text("name", p.Name), kms.Int("version", p.Version),
+	)
 }
 
 type rootRow struct {
@@ -96,9 +95,9 @@ func (v *Vault) Roots(t testing.TB) map[string][]byte {
 	defer keeper.Close()
 	roots := map[string][]byte{}
 	for _, r := range pgtest.Query[rootRow](t, v.DB, "SELECT key_id, purpose, wrapped_key, kms_key_id FROM vault.keyring") {
-		root, err := keeper.Decrypt(t.Context(), r.Wrapped, r.KMSKeyID, map[string]string{
-			"use": "integrity", "purpose": r.Purpose, "key_id": r.KeyID.String(), "vault_id": v.ID(t).String(),
-		})
+		root, err := keeper.Decrypt(t.Context(), r.Wrapped, r.KMSKeyID, kms.NewContext(
+			kms.Text("use", "integrity"), kms.Text("purpose", r.Purpose), kms.UUID("key_id", r.KeyID), kms.UUID("vault_id", v.ID(t)),
+		))
 		if err != nil {
 			t.Fatalf("the root of purpose %s: %v", r.Purpose, err)
 		}
