@@ -65,7 +65,7 @@ func (p *APIProcess) build(ctx context.Context, cfg *API) error {
 	name := processName("api")
 	metrics := telemetry.NewRegistry("api", process.Version)
 
-	keeper, err := newKeeper(cfg.masterKey)
+	keeper, err := newKeeper(ctx, cfg.KMS, cfg.masterKey, cfg.allowedKeys, p.log, metrics)
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (p *APIProcess) build(ctx context.Context, cfg *API) error {
 		return err
 	}
 	p.vault, err = vault.New(p.database, p.trail, cached, vaultID, vault.Config{
-		Allowlist: cfg.Allowlist, ReadAuth: vault.ReadAuth(cfg.ReadAuth), SealedCacheBytes: cfg.SealedCacheBytes, KMSMode: cfg.KMS.Mode, Log: p.log, Metrics: metrics,
+		Allowlist: cfg.Allowlist, ReadAuth: vault.ReadAuth(cfg.ReadAuth), SealedCacheBytes: cfg.SealedCacheBytes, Log: p.log, Metrics: metrics,
 	})
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/config"
 	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
@@ -15,7 +16,8 @@ type API struct {
 	Allowlist     access.Allowlist
 	AddressPolicy access.AddressPolicy
 
-	masterKey sensitive.Bytes
+	masterKey   sensitive.Bytes
+	allowedKeys []kms.ARN
 }
 
 // Release zeroes the master key.
@@ -25,7 +27,8 @@ func (a *API) Release() { a.masterKey.Release() }
 type Offline struct {
 	*config.Offline // without the master key
 
-	masterKey sensitive.Bytes
+	masterKey   sensitive.Bytes
+	allowedKeys []kms.ARN
 }
 
 // Release zeroes the keys and tokens that the configuration holds.
@@ -57,8 +60,8 @@ func (a *API) understand(cfg *config.API) (problems []config.Problem) {
 	if a.AddressPolicy, err = access.NewAddressPolicy(cfg.TrustProxy, cfg.TrustedProxies, cfg.AllowIPv6); err != nil {
 		problems = append(problems, problem("VAULT_TRUSTED_PROXIES", err))
 	}
-	key, more := parseMasterKey(cfg.KMS)
-	a.masterKey = key
+	var more []config.Problem
+	a.masterKey, a.allowedKeys, more = understandKMS(cfg.KMS)
 	return append(problems, more...)
 }
 
@@ -67,7 +70,7 @@ func (a *API) understand(cfg *config.API) (problems []config.Problem) {
 func LoadOffline(environ map[string]string) (*Offline, error) {
 	o := &Offline{}
 	cfg, err := config.LoadOffline(environ, func(cfg *config.Offline) (problems []config.Problem) {
-		o.masterKey, problems = parseMasterKey(cfg.KMS)
+		o.masterKey, o.allowedKeys, problems = understandKMS(cfg.KMS)
 		return problems
 	})
 	if err != nil {

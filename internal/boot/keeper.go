@@ -1,14 +1,16 @@
 package boot
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
+	"net/url"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealkeep/sealkeep/internal/config"
 	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
-	"github.com/sealkeep/sealkeep/internal/vault"
 )
 
 // parseMasterKey gives the local master key, or tells what is wrong with it; zero if there is none, which config has
@@ -26,18 +28,57 @@ func parseMasterKey(k config.KMS) (sensitive.Bytes, []config.Problem) {
 	return key, nil
 }
 
-// newKeeper makes the key keeper, which the caller closes. masterKey stays the caller's to release.
-func newKeeper(masterKey sensitive.Bytes) (*kms.Local, error) {
-	keeper, err := kms.NewLocal(masterKey, nil)
+// understandKMS gives the local master key and the other keys of AWS that are allowed, or tells what is wrong. The caller
+// releases the master key.
+func understandKMS(k config.KMS) (sensitive.Bytes, []kms.ARN, []config.Problem) {
+	if k.Mode != "aws" {
+		key, problems := parseMasterKey(k)
+		return key, nil, problems
+	}
+	var problems []config.Problem
+	allowed, err := kms.ParseARNs(k.AllowedKeyIDs)
 	if err != nil {
-		return nil, fmt.Errorf("opening the local key keeper: %w", err)
+		problems = append(problems, config.Problem{Variable: "VAULT_KMS_ALLOWED_KEY_IDS", Message: err.Error()})
+	}
+	if err := kms.CheckKeyID(k.KeyID); k.KeyID != "" && err != nil {
+		problems = append(problems, config.Problem{Variable: "VAULT_KMS_KEY_ID", Message: err.Error()})
+	}
+	if k.Endpoint != "" {
+		if u, err := url.Parse(k.Endpoint); err != nil {
+			problems = append(problems, config.Problem{Variable: "AWS_ENDPOINT_URL_KMS", Message: "isn't a URL: write https://HOST"})
+		} else if err := kms.CheckEndpoint(u); err != nil {
+			problems = append(problems, config.Problem{Variable: "AWS_ENDPOINT_URL_KMS", Message: err.Error()})
+		}
+	}
+	return sensitive.Bytes{}, allowed, problems
+}
+
+// newKeeper makes the key keeper, which the caller closes. masterKey stays the caller's to release. A key of AWS that is
+// named by an alias or a bare id is resolved before anything is opened.
+func newKeeper(ctx context.Context, cfg config.KMS, masterKey sensitive.Bytes, allowed []kms.ARN, log *slog.Logger, metrics prometheus.Registerer) (kms.Keeper, error) {
+	if cfg.Mode == "local" {
+		keeper, err := kms.NewLocal(masterKey, nil)
+		if err != nil {
+			return nil, fmt.Errorf("opening the local key keeper: %w", err)
+		}
+		return keeper, nil
+	}
+	keeper, err := kms.NewAWS(ctx, kms.AWSConfig{
+		KeyID: cfg.KeyID, Allowed: allowed, Region: cfg.Region, Endpoint: cfg.Endpoint, Retries: cfg.MaxRetries, Log: log, Metrics: metrics,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("preparing to use AWS KMS (VAULT_KMS_KEY_ID, AWS_REGION): %w", err)
+	}
+	if err := keeper.Resolve(ctx); err != nil {
+		keeper.Close()
+		return nil, fmt.Errorf("asking AWS KMS which key VAULT_KMS_KEY_ID names: %w", err)
 	}
 	return keeper, nil
 }
 
 // cache puts a cache of data keys before the keeper, unless it is turned off. The roots of the keyring are not to pass
 // through it: they are unwrapped once.
-func (p *APIProcess) cache(keeper vault.Keeper, cfg *API, metrics prometheus.Registerer) (vault.Keeper, error) {
+func (p *APIProcess) cache(keeper kms.Keeper, cfg *API, metrics prometheus.Registerer) (kms.Keeper, error) {
 	if cfg.DEKCacheTTL == 0 {
 		return keeper, nil
 	}

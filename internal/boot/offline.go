@@ -18,7 +18,7 @@ func OpenOffline(ctx context.Context, cfg *Offline, log *slog.Logger) (database 
 			c.close()
 		}
 	}()
-	opened, err := newKeeper(cfg.masterKey)
+	opened, err := newKeeper(ctx, cfg.KMS, cfg.masterKey, cfg.allowedKeys, log, nil)
 	if err != nil {
 		return nil, nil, nil, err
 	}

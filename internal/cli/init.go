@@ -96,7 +96,7 @@ func (a *app) recoverToken(ctx context.Context, name string, expires *int64, out
 }
 
 func (w *workshop) vaultConfig() vault.Config {
-	return vault.Config{KMSMode: w.config.KMS.Mode, Log: w.log}
+	return vault.Config{Log: w.log}
 }
 
 // issuedOf shares the token, which the caller releases.

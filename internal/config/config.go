@@ -61,7 +61,12 @@ func (o *Offline) Release() {
 
 // KMS says where data keys come from.
 type KMS struct {
-	Mode string // "local"
+	Mode string // "aws" or "local"
+	// KeyID names the key of AWS KMS, AllowedKeyIDs others as they were written; the caller parses them (see Check).
+	KeyID, AllowedKeyIDs string
+	MaxRetries           int // how many more attempts a call makes
+	// Region and Endpoint are those of the standard AWS variables, empty where those aren't set.
+	Region, Endpoint string
 	// MasterKey is the local master key as it was written, a text or 32 raw bytes; the caller parses it (see Check).
 	MasterKey sensitive.Bytes
 }
@@ -180,5 +185,13 @@ func (o *Offline) LogValue() slog.Value {
 	return slog.GroupValue(slog.Any("database", o.Database), slog.Any("kms", o.KMS))
 }
 
-// LogValue shows the mode alone.
-func (k KMS) LogValue() slog.Value { return slog.GroupValue(slog.String("mode", k.Mode)) }
+// LogValue shows what is safe and useful to see in a log.
+func (k KMS) LogValue() slog.Value {
+	if k.Mode != "aws" {
+		return slog.GroupValue(slog.String("mode", k.Mode))
+	}
+	return slog.GroupValue(
+		slog.String("mode", k.Mode), slog.String("key_id", k.KeyID), slog.String("allowed_key_ids", k.AllowedKeyIDs),
+		slog.Int("max_retries", k.MaxRetries), slog.String("region", k.Region),
+	)
+}

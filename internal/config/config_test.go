@@ -63,7 +63,7 @@ func TestAllProblemsAreReportedAtOnce(t *testing.T) {
 		"VAULT_ALLOW_IPV6": "true or false", "VAULT_READ_AUTH": "ip or ip+token", "VAULT_AUDIT_TIMEOUT_MS": "100 to 8000",
 		"VAULT_DRAIN_SECS": "1 to 600", "VAULT_LOG_LEVEL": "debug, info", "VAULT_PG_HOSTS": "host names", "VAULT_PG_PORT": "1 to 65535",
 		"VAULT_PG_SSLMODE": "verify-full", "VAULT_PG_MAX_CONNS": "2 to 1000", "VAULT_PG_USER": "login role",
-		"VAULT_PG_DBNAME": "name of the vault's database", "VAULT_KMS_MODE": "local", "VAULT_ALLOWED_IPS": "from a check",
+		"VAULT_PG_DBNAME": "name of the vault's database", "VAULT_KMS_KEY_ID": "VAULT_KMS_MODE=local", "VAULT_ALLOWED_IPS": "from a check",
 	} {
 		wantProblem(t, err, variable, says)
 	}
@@ -102,11 +102,11 @@ func TestListenAddressIsHostAndPort(t *testing.T) {
 func TestKeyKeeperModes(t *testing.T) {
 	t.Parallel()
 	_, err := LoadAPI(base(map[string]string{"VAULT_KMS_MODE": "aws"}))
-	wantProblem(t, err, "VAULT_KMS_MODE", "isn't part of this release: write local")
+	wantProblem(t, err, "VAULT_KMS_KEY_ID", "name the key of AWS KMS")
 	_, err = LoadAPI(base(map[string]string{"VAULT_KMS_MODE": ""}))
-	wantProblem(t, err, "VAULT_KMS_MODE", "isn't part of this release: write local")
+	wantProblem(t, err, "VAULT_KMS_KEY_ID", "name the key of AWS KMS")
 	_, err = LoadAPI(base(map[string]string{"VAULT_KMS_MODE": "gcp"}))
-	wantProblem(t, err, "VAULT_KMS_MODE", "write local")
+	wantProblem(t, err, "VAULT_KMS_MODE", "write aws, or local")
 	_, err = LoadAPI(base(map[string]string{"VAULT_LOCAL_MASTER_KEY": ""}))
 	wantProblem(t, err, "VAULT_LOCAL_MASTER_KEY", "VAULT_LOCAL_MASTER_KEY_FILE")
 }

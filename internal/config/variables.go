@@ -93,8 +93,21 @@ var variables = []Variable{
 		Meaning: "How many pooled connections a process may hold. A few dedicated ones for the audit trail come on top.",
 	},
 	{
-		Name: "VAULT_KMS_MODE", Type: "`local`", Default: "aws", Programs: both,
-		Meaning: "Where data keys come from. This release knows `local` alone, which is for development: the master key lies on this host.",
+		Name: "VAULT_KMS_MODE", Type: "`aws` or `local`", Default: "aws", Programs: both,
+		Meaning: "Where data keys come from: AWS KMS, configured further by the standard `AWS_` variables, or a master key that lies on this host, which is for development. See [kms.md](kms.md).",
+	},
+	{
+		Name: "VAULT_KMS_KEY_ID", Type: "a key's ARN or id, or an alias's ARN or `alias/NAME`", Programs: both,
+		Meaning: "The key of AWS KMS that new data keys are wrapped under. Needed with `VAULT_KMS_MODE=aws`.",
+	},
+	{
+		Name: "VAULT_KMS_ALLOWED_KEY_IDS", Type: "ARNs of keys, separated by commas or spaces", Programs: both,
+		Meaning: "Other keys of AWS KMS that what is stored may be wrapped under, such as the one that an alias named before. " +
+			"A key that is neither one of these nor `VAULT_KMS_KEY_ID` is never used, whatever a row says.",
+	},
+	{
+		Name: "VAULT_KMS_MAX_RETRIES", Type: "whole number", Default: "5", Programs: both, least: 0, most: 20,
+		Meaning: "How many more attempts a call to AWS KMS makes, within 8 s in all, while KMS throttles or doesn't answer.",
 	},
 	{
 		Name: "VAULT_LOCAL_MASTER_KEY", Type: "32 bytes as 64 hexadecimal digits or base64; a file may hold them raw", Programs: both, Secret: true, exact: true,
@@ -145,7 +158,6 @@ func lookup(name string) (Variable, bool) {
 // silence would look like consent.
 var elsewhere = []string{
 	"VAULT_ADDR", "VAULT_TOKEN", "VAULT_TOKEN_FILE",
-	"VAULT_KMS_KEY_ID", "VAULT_KMS_ALLOWED_KEY_IDS", "VAULT_KMS_MAX_RETRIES",
 	"VAULT_ROTATION_POLL_SECS", "VAULT_ROTATION_WORKERS", "VAULT_ROTATION_LEASE_SECS",
 	"VAULT_AUTH_MAX_FAILURES", "VAULT_AUTH_LOCKOUT_SECS", "VAULT_AUTH_WINDOW_SECS",
 	"VAULT_AUDIT_SINKS",

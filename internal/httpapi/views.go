@@ -188,15 +188,23 @@ type auditView struct {
 }
 
 type keyManagerView struct {
-	Mode  string `json:"mode"`
-	KeyID string `json:"key_id"`
+	Mode        string  `json:"mode"`
+	KeyID       string  `json:"key_id"`
+	State       string  `json:"state"`
+	Since       *string `json:"since"`
+	LastError   *string `json:"last_error"`
+	LastErrorAt *string `json:"last_error_at"`
+	Breaker     string  `json:"breaker"`
 }
 
 func viewStatus(version string, s *vault.Status) statusView {
 	return statusView{
 		Version: version, VaultID: s.VaultID.String(), ReadAuth: s.ReadAuth, SchemaVersion: s.SchemaVersion,
 		Secrets: s.Secrets, Versions: s.Versions, Overdue: s.Overdue,
-		Database: databaseView(s.Database), Audit: auditView(s.Audit), KMS: keyManagerView(s.KMS),
+		Database: databaseView(s.Database), Audit: auditView(s.Audit), KMS: keyManagerView{
+			Mode: s.KMS.Mode, KeyID: s.KMS.KeyID, State: s.KMS.State, Since: optionalTime(orNil(s.KMS.Since)), LastError: orNil(s.KMS.LastError),
+			LastErrorAt: optionalTime(orNil(s.KMS.LastErrorAt)), Breaker: s.KMS.Breaker,
+		},
 	}
 }
 

@@ -22,8 +22,14 @@ type Keeper interface {
 	GenerateDataKey(ctx context.Context, ec Context) (DataKey, error)
 	// Decrypt unwraps a data key; the caller releases it.
 	Decrypt(ctx context.Context, wrapped []byte, keyID string, ec Context) (sensitive.Bytes, error)
+	// WrapKey wraps a data key that exists already; it stays the caller's.
+	WrapKey(ctx context.Context, key sensitive.Bytes, ec Context) (wrapped []byte, keyID string, err error)
 	// KeyID names the key that new data keys are wrapped under.
 	KeyID() string
+	// Status tells how the KMS is.
+	Status() Status
+	// Close ends it; later calls fail.
+	Close()
 }
 
 const (
@@ -109,6 +115,14 @@ func NewCache(inner Keeper, cfg CacheConfig) (*Cache, error) {
 // KeyID is the inner keeper's.
 func (c *Cache) KeyID() string { return c.inner.KeyID() }
 
+// Status is the inner keeper's.
+func (c *Cache) Status() Status { return c.inner.Status() }
+
+// WrapKey is the inner keeper's.
+func (c *Cache) WrapKey(ctx context.Context, key sensitive.Bytes, ec Context) (wrapped []byte, keyID string, err error) {
+	return c.inner.WrapKey(ctx, key, ec)
+}
+
 // GenerateDataKey is the inner keeper's.
 func (c *Cache) GenerateDataKey(ctx context.Context, ec Context) (DataKey, error) {
 	return c.inner.GenerateDataKey(ctx, ec)
@@ -180,7 +194,7 @@ func (c *Cache) shard(id *digest) *shard { return &c.shards[id[0]%cacheShards] }
 
 var (
 	errPanicked = errors.New("kms: the keeper panicked")
-	errKeySize  = errors.New("kms: the keeper gave a data key of another length than 32 bytes")
+	errKeySize  = errors.New("kms: a data key of another length than 32 bytes")
 )
 
 // unavailable is what a caller gets whose time is up.

@@ -108,13 +108,7 @@ func (l *Local) GenerateDataKey(ctx context.Context, encryptionContext Context) 
 }
 
 func (l *Local) generate(aad []byte) (DataKey, error) {
-	aead, err := l.aead()
-	if err != nil {
-		return DataKey{}, err
-	}
-	blob := make([]byte, 1+chacha20poly1305.NonceSizeX, localBlobSize)
-	blob[0] = localVersion
-	nonce := blob[1:]
+	nonce := make([]byte, chacha20poly1305.NonceSizeX)
 	if _, err := io.ReadFull(l.random, nonce); err != nil {
 		return DataKey{}, err
 	}
@@ -123,8 +117,50 @@ func (l *Local) generate(aad []byte) (DataKey, error) {
 		key.Release()
 		return DataKey{}, err
 	}
-	return DataKey{Plaintext: key, Wrapped: aead.Seal(blob, nonce, key.Reveal(), aad), KeyID: l.keyID}, nil
+	wrapped, err := l.wrap(nonce, key, aad)
+	if err != nil {
+		key.Release()
+		return DataKey{}, err
+	}
+	return DataKey{Plaintext: key, Wrapped: wrapped, KeyID: l.keyID}, nil
 }
+
+func (l *Local) wrap(nonce []byte, key sensitive.Bytes, aad []byte) ([]byte, error) {
+	aead, err := l.aead()
+	if err != nil {
+		return nil, err
+	}
+	blob := append(append(make([]byte, 0, localBlobSize), localVersion), nonce...)
+	return aead.Seal(blob, nonce, key.Reveal(), aad), nil
+}
+
+// WrapKey wraps a data key that exists already, bound to encryptionContext; it stays the caller's. Errors are as
+// GenerateDataKey's, and of kind Internal for a key that isn't of 256 bits.
+func (l *Local) WrapKey(ctx context.Context, key sensitive.Bytes, encryptionContext Context) (wrapped []byte, keyID string, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, "", fault.Wrap(fault.Unavailable, err, "")
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	switch {
+	case l.closed:
+		return nil, "", fault.Wrap(fault.Internal, ErrClosed, "")
+	case key.Len() != DataKeySize:
+		return nil, "", fault.Wrap(fault.Internal, errKeySize, "")
+	}
+	nonce := make([]byte, chacha20poly1305.NonceSizeX)
+	if _, err := io.ReadFull(l.random, nonce); err != nil {
+		return nil, "", fault.Wrap(fault.Internal, fmt.Errorf("kms: wrap a data key: %w", err), "")
+	}
+	sensitive.Do(func() { wrapped, err = l.wrap(nonce, key, l.additionalData(encryptionContext)) })
+	if err != nil {
+		return nil, "", fault.Wrap(fault.Internal, fmt.Errorf("kms: wrap a data key: %w", err), "")
+	}
+	return wrapped, l.keyID, nil
+}
+
+// Status says that a keeper which asks nobody is well.
+func (l *Local) Status() Status { return Status{Mode: "local", State: stateOK, Breaker: "closed"} }
 
 // Decrypt unwraps a data key, which the caller releases. Errors are of kind Internal and wrap [ErrUnknownKey] if keyID
 // isn't [Local.KeyID], [ErrInvalidCiphertext] if wrapped is damaged or encryptionContext is another one, or [ErrClosed].

@@ -111,7 +111,7 @@ func (v *Vault) initialise(t testing.TB) {
 		t.Fatal(err)
 	}
 	defer release()
-	token, err := vault.Init(t.Context(), database, keeper, cfg.BootstrapToken, vault.Config{KMSMode: cfg.KMS.Mode, Log: log})
+	token, err := vault.Init(t.Context(), database, keeper, cfg.BootstrapToken, vault.Config{Log: log})
 	if err != nil {
 		t.Fatalf("initialising the vault: %v", err)
 	}

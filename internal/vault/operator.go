@@ -93,7 +93,14 @@ func (v *Vault) Status(ctx context.Context, c Caller) (*Status, error) {
 				Ready: trail.Ready, Queued: trail.Queued, StreamsOpen: trail.StreamsOpen, StreamsInDoubt: trail.StreamsInDoubt,
 				DenialsCounted: trail.DenialsCounted, PartitionsAhead: v.partitionsAhead(),
 			},
-			KMS: KMSStatus{Mode: v.cfg.KMSMode, KeyID: v.keeper.KeyID()},
+			KMS: v.kmsStatus(),
 		}, nil
 	})
+}
+
+func (v *Vault) kmsStatus() KMSStatus {
+	s := v.keeper.Status()
+	return KMSStatus{
+		Mode: s.Mode, KeyID: v.keeper.KeyID(), State: s.State, Since: s.Since, LastError: s.LastError, LastErrorAt: s.LastErrorAt, Breaker: s.Breaker,
+	}
 }

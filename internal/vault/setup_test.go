@@ -71,7 +71,7 @@ func setupOn(t testing.TB, db *pgtest.Database, tune ...func(*vault.Config)) *fi
 	allowlist, err := access.ParseAllowlist("127.0.0.0/8", false)
 	must(t, err)
 	cfg := vault.Config{
-		Allowlist: allowlist, ReadAuth: vault.ReadAuthIPToken, SealedCacheBytes: 16 << 20, KMSMode: "local", Metrics: f.metrics,
+		Allowlist: allowlist, ReadAuth: vault.ReadAuthIPToken, SealedCacheBytes: 16 << 20, Metrics: f.metrics,
 		Log: slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, change := range tune {

@@ -239,6 +239,13 @@ type AuditStatus struct {
 
 // KMSStatus tells of the key keeper.
 type KMSStatus struct {
-	Mode  string // "local"
+	Mode  string // "local" or "aws"
 	KeyID string
+	// State is "ok", or the class of what the last call failed of; Since is when it came to that, zero if nothing was asked yet.
+	State string
+	Since time.Time
+	// LastError is the class of the last failure, empty if there was none, LastErrorAt its time.
+	LastError   string
+	LastErrorAt time.Time
+	Breaker     string // "closed", "open" or "half_open"
 }

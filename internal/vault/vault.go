@@ -42,6 +42,8 @@ type Keeper interface {
 	Decrypt(ctx context.Context, wrapped []byte, keyID string, encryptionContext kms.Context) (sensitive.Bytes, error)
 	// KeyID names the key that new data keys are wrapped under.
 	KeyID() string
+	// Status tells how the key management service is.
+	Status() kms.Status
 }
 
 // ReadAuth says what a reader must bring besides an allowlisted address.
@@ -62,10 +64,8 @@ type Config struct {
 	ReadAuth ReadAuth
 	// SealedCacheBytes bounds the sealed rows that are kept in memory, in bytes; 0 keeps none, and every read looks its rows up.
 	SealedCacheBytes uint64
-	// KMSMode names the keeper in status: "local" or "aws".
-	KMSMode string
-	Log     *slog.Logger
-	Metrics prometheus.Registerer // nil: metrics are kept but not registered
+	Log              *slog.Logger
+	Metrics          prometheus.Registerer // nil: metrics are kept but not registered
 	// Random makes values, tokens, nonces and ids; nil means the system's generator.
 	Random io.Reader
 	// Clock gives local time with a monotonic reading, for what is measured here alone; validity is the database's to

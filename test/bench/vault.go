@@ -116,7 +116,7 @@ func (v *vaultData) initialise(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	token, err := vault.Init(ctx, database, keeper, sensitive.Bytes{}, vault.Config{KMSMode: "local"})
+	token, err := vault.Init(ctx, database, keeper, sensitive.Bytes{}, vault.Config{})
 	if err != nil {
 		return fmt.Errorf("initialising the vault: %w", err)
 	}

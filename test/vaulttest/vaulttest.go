@@ -90,7 +90,7 @@ func (v *Vault) initialise(t testing.TB) string {
 	t.Helper()
 	var token string
 	v.offline(t, func(ctx context.Context, database *postgres.DB, keeper vault.Keeper) {
-		issued, err := vault.Init(ctx, database, keeper, sensitive.Bytes{}, vault.Config{KMSMode: "local"})
+		issued, err := vault.Init(ctx, database, keeper, sensitive.Bytes{}, vault.Config{})
 		if err != nil {
 			t.Fatalf("initialising the vault: %v", err)
 		}

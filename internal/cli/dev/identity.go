@@ -44,7 +44,7 @@ func prepareVault(ctx context.Context, f *folder, server *pgserver.Server, env *
 		return sensitive.Bytes{}, err
 	}
 	defer closeAll()
-	vaultConfig := vault.Config{KMSMode: cfg.KMS.Mode, Log: slog.New(slog.DiscardHandler)}
+	vaultConfig := vault.Config{Log: slog.New(slog.DiscardHandler)}
 	if !initialised {
 		return initialise(ctx, f, database, keeper, cfg.BootstrapToken, vaultConfig)
 	}
