@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/sealkeep/sealkeep/internal/boot"
-	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/pgtest"
 	"github.com/sealkeep/sealkeep/internal/telemetry"
 	"github.com/sealkeep/sealkeep/internal/vault"
@@ -47,10 +46,6 @@ const startPatience = time.Minute
 // New returns a vault that serves. It is stopped when the test ends, and its log is shown if the test failed.
 func New(t testing.TB, options ...Option) *Vault {
 	t.Helper()
-	masterKey, err := kms.NewMasterKeyText(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	v := &Vault{
 		DB:  pgtest.New(t),
 		Log: &Buffer{},
@@ -58,8 +53,6 @@ func New(t testing.TB, options ...Option) *Vault {
 			"VAULT_API_LISTEN":       "127.0.0.1:0",
 			"VAULT_TELEMETRY_LISTEN": "127.0.0.1:0",
 			"VAULT_ALLOWED_IPS":      "127.0.0.0/8",
-			"VAULT_KMS_MODE":         "local",
-			"VAULT_LOCAL_MASTER_KEY": string(masterKey),
 			"VAULT_PG_MAX_CONNS":     "8", // tests run side by side on one server
 			"VAULT_DRAIN_SECS":       "10",
 			"VAULT_LOG_LEVEL":        "debug",
@@ -72,8 +65,9 @@ func New(t testing.TB, options ...Option) *Vault {
 	for _, option := range options {
 		option(&v.settings)
 	}
+	maps.Copy(v.environ, KMSEnviron(t))
+	maps.Copy(v.environ, v.settings.environ)
 	v.initialise(t)
-
 	v.environ["VAULT_DATABASE_URL"] = v.databaseURL()
 	maps.Copy(v.environ, v.settings.environ)
 	t.Cleanup(func() {
@@ -96,11 +90,9 @@ func (v *Vault) databaseURL() string {
 // initialise makes the vault as `sealkeep init` does, as the login of offline commands.
 func (v *Vault) initialise(t testing.TB) {
 	t.Helper()
-	cfg, err := boot.LoadOffline(map[string]string{
-		"VAULT_DATABASE_URL":     v.DB.URL("sealkeep_operator"),
-		"VAULT_KMS_MODE":         "local",
-		"VAULT_LOCAL_MASTER_KEY": v.environ["VAULT_LOCAL_MASTER_KEY"],
-	})
+	environ := OfKMS(v.environ)
+	environ["VAULT_DATABASE_URL"] = v.DB.URL("sealkeep_operator")
+	cfg, err := boot.LoadOffline(environ)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -186,9 +186,11 @@ func (b *bench) isClean(t *testing.T) {
 func (b *bench) command(t *testing.T, database string) (int, string) {
 	t.Helper()
 	var out bytes.Buffer
+	environ := b.OfflineEnviron()
+	environ["VAULT_DATABASE_URL"] = database
 	status := cli.Run(t.Context(), cli.Invocation{
 		Program: "sealkeep", Args: []string{"audit", "verify", "--database"}, Stdin: strings.NewReader(""), Stdout: &out, Stderr: &out,
-		Environ: map[string]string{"VAULT_DATABASE_URL": database, "VAULT_KMS_MODE": "local", "VAULT_LOCAL_MASTER_KEY": b.MasterKey},
+		Environ: environ,
 	})
 	return status, out.String()
 }

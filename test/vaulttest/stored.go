@@ -118,8 +118,21 @@ func (v *Vault) Master(t testing.TB) []byte {
 	return append([]byte(nil), master.Reveal()...)
 }
 
-func (v *Vault) keeper(t testing.TB) *kms.Local {
+// keeper is one of the test's own, which shares nothing with the process's.
+func (v *Vault) keeper(t testing.TB) kms.Keeper {
 	t.Helper()
+	if v.kms["VAULT_KMS_MODE"] == "aws" {
+		keeper, err := kms.NewAWS(t.Context(), kms.AWSConfig{
+			KeyID: v.kms["VAULT_KMS_KEY_ID"], Region: v.kms["AWS_REGION"], Endpoint: v.kms["AWS_ENDPOINT_URL_KMS"], Retries: 5,
+		})
+		if err == nil {
+			err = keeper.Resolve(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return keeper
+	}
 	master := sensitive.Take(v.Master(t))
 	defer master.Release()
 	keeper, err := kms.NewLocal(master, nil)

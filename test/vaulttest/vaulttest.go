@@ -30,24 +30,34 @@ import (
 type Vault struct {
 	*sealkeeptest.Vault
 	DB        *pgtest.Database // the vault's own; hides the one of the embedded Vault, which stays empty
-	MasterKey string           // VAULT_LOCAL_MASTER_KEY
+	MasterKey string           // VAULT_LOCAL_MASTER_KEY; no vault uses it with AWS KMS
+
+	kms map[string]string // of the environment
 }
 
 // Config says how a vault is made. The zero value is one on a database of its own, without a proxy.
 type Config struct {
 	Database *pgtest.Database
 	Proxy    *pgproxy.Proxy
+	// KMS is what the environment says of it; nil is what sealkeeptest.KMSEnviron gives.
+	KMS     map[string]string
 	Options  []sealkeeptest.Option
 }
 
 // New returns a vault that serves, and stops it when the test ends.
 func New(t testing.TB, c Config) *Vault {
 	t.Helper()
-	key, err := kms.NewMasterKeyText(nil)
-	if err != nil {
-		t.Fatal(err)
+	v := &Vault{DB: c.Database, kms: c.KMS}
+	if v.kms == nil {
+		v.kms = sealkeeptest.KMSEnviron(t)
 	}
-	v := &Vault{DB: c.Database, MasterKey: string(key)}
+	if v.MasterKey = v.kms["VAULT_LOCAL_MASTER_KEY"]; v.MasterKey == "" {
+		unused, err := kms.NewMasterKeyText(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.MasterKey = string(unused)
+	}
 	if v.DB == nil {
 		v.DB = pgtest.New(t)
 	}
@@ -60,7 +70,7 @@ func New(t testing.TB, c Config) *Vault {
 // proxy and the options count.
 func (v *Vault) Another(t testing.TB, c Config) *Vault {
 	t.Helper()
-	other := &Vault{DB: v.DB, MasterKey: v.MasterKey}
+	other := &Vault{DB: v.DB, MasterKey: v.MasterKey, kms: v.kms}
 	other.serve(t, v.AdminToken, c)
 	return other
 }
@@ -78,9 +88,11 @@ func (v *Vault) serve(t testing.TB, token string, c Config) {
 			return url
 		}
 	}
-	options := append([]sealkeeptest.Option{
-		sealkeeptest.WithEnv("VAULT_LOCAL_MASTER_KEY", v.MasterKey), sealkeeptest.WithDatabaseURL(through),
-	}, c.Options...)
+	options := []sealkeeptest.Option{sealkeeptest.WithDatabaseURL(through)}
+	for name, value := range v.kms {
+		options = append(options, sealkeeptest.WithEnv(name, value))
+	}
+	options = append(options, c.Options...)
 	v.Vault = sealkeeptest.New(t, options...)
 	v.AdminToken = token
 }
@@ -105,11 +117,7 @@ func (v *Vault) offline(t testing.TB, use func(context.Context, *postgres.DB, va
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 	defer cancel()
-	cfg, err := boot.LoadOffline(map[string]string{
-		"VAULT_DATABASE_URL":     v.DB.URL("sealkeep_operator"),
-		"VAULT_KMS_MODE":         "local",
-		"VAULT_LOCAL_MASTER_KEY": v.MasterKey,
-	})
+	cfg, err := boot.LoadOffline(v.OfflineEnviron())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,6 +128,13 @@ func (v *Vault) offline(t testing.TB, use func(context.Context, *postgres.DB, va
 	}
 	defer release()
 	use(ctx, database, keeper)
+}
+
+// OfflineEnviron is the environment of an offline command on this vault.
+func (v *Vault) OfflineEnviron() map[string]string {
+	environ := sealkeeptest.OfKMS(v.kms)
+	environ["VAULT_DATABASE_URL"] = v.DB.URL("sealkeep_operator")
+	return environ
 }
 
 // Verify walks the audit trail as `sealkeep audit verify --database` does.
