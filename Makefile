@@ -12,7 +12,7 @@ LDFLAGS  = -X github.com/sealkeep/sealkeep/internal/process.Version=$(VERSION)
 GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 .DEFAULT_GOAL := help
-.PHONY: dev test lint e2e bench build generate clean help test-pg18 pg tools
+.PHONY: dev test lint e2e bench build generate clean help test-pg18 test-aws pg tools
 
 dev: ## Start a whole vault with its own PostgreSQL (ARGS="--dir DIR" and the like are passed on)
 	@scripts/postgres.sh >/dev/null && mkdir -p bin && $(GO_BUILD) -o bin/sealkeep ./cmd/sealkeep && \
@@ -34,6 +34,9 @@ bench: ## Measure the vault beside reference servers (ARGS="-quick", ARGS="-scal
 test-pg18: ## Run the tests on PostgreSQL 18
 	@unset SEALKEEP_TEST_POSTGRES_URL; SEALKEEP_POSTGRES_BIN="$$(scripts/postgres18.sh)" && export SEALKEEP_POSTGRES_BIN && \
 	$(MAKE) --no-print-directory test
+
+test-aws: ## Run the tests with AWS KMS, played by a server for tests, in the place of the local master key
+	@scripts/test-aws.sh $(GOTESTFLAGS)
 
 lint: tools ## Check style, import walls, generated code, go.mod files and scripts
 	@PATH="$(TOOLS):$$PATH" scripts/lint.sh

@@ -56,6 +56,7 @@ func (a ARN) in(region string) ARN {
 // keyNames knows the master key that new data keys are wrapped under, and which ones stored data keys may be under.
 type keyNames struct {
 	configured string // as the operator wrote it
+	asked      string // what to ask KMS for: always an ARN if the operator gave one
 	region     string
 	byARN      bool  // configured is an ARN of a key
 	allowed    []ARN // in this Region, where they have a replica
@@ -65,7 +66,7 @@ type keyNames struct {
 }
 
 func newKeyNames(configured string, allowed []ARN, region string) (*keyNames, error) {
-	k := &keyNames{configured: configured, region: region}
+	k := &keyNames{configured: configured, asked: configured, region: region}
 	for _, arn := range allowed {
 		k.allowed = append(k.allowed, arn.in(region))
 	}
@@ -74,6 +75,7 @@ func newKeyNames(configured string, allowed []ARN, region string) (*keyNames, er
 	}
 	if arn, err := ParseARN(configured); err == nil {
 		k.byARN, k.last = true, arn.in(region)
+		k.asked = k.last.String()
 	}
 	return k, nil
 }
@@ -96,15 +98,7 @@ func CheckKeyID(s string) error {
 	return errors.New("isn't a key: write its ARN or id, or alias/NAME or an alias's ARN")
 }
 
-// toAsk is the key to ask KMS for: always an ARN if the operator gave one.
-func (k *keyNames) toAsk() string {
-	if k.byARN {
-		return k.last.String()
-	}
-	return k.configured
-}
-
-// current is the ARN of the key that toAsk names, and whether it is known.
+// current is the ARN of the key that KMS is asked for, and whether it is known.
 func (k *keyNames) current() (ARN, bool) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
@@ -113,7 +107,7 @@ func (k *keyNames) current() (ARN, bool) {
 
 var errOtherKey = errors.New("KMS answered for another key than it was asked for")
 
-// returned notes the ARN that KMS gave for toAsk, and says whether an alias names another key than it did before.
+// returned notes the ARN that KMS gave for the key that it was asked for, and says whether an alias names another key than it did before.
 func (k *keyNames) returned(s string) (moved bool, err error) {
 	arn, err := ParseARN(s)
 	if err != nil {

@@ -3,6 +3,7 @@ package kms
 import (
 	"errors"
 	"net/url"
+	"sync"
 	"testing"
 )
 
@@ -60,8 +61,8 @@ func TestI4_AnAliasMeansTheKeyThatKMSLastReturned(t *testing.T) {
 	t.Parallel()
 	for _, configured := range []string{"alias/vault", "arn:aws:kms:eu-central-1:111122223333:alias/vault", "00112233-4455-6677-8899-aabbccddeeff"} {
 		k := names(t, configured, "")
-		if k.toAsk() != configured {
-			t.Errorf("KMS is asked for %q", k.toAsk())
+		if k.asked != configured {
+			t.Errorf("KMS is asked for %q", k.asked)
 		}
 		if moved, err := k.returned(plainKey); moved || err != nil {
 			t.Errorf("the first answer: moved is %t, %v", moved, err)
@@ -118,5 +119,26 @@ func TestI1_KeysTravelEncryptedOrStayOnThisHost(t *testing.T) {
 		if err := CheckEndpoint(u); (err == nil) != ok {
 			t.Errorf("%q: %v", address, err)
 		}
+	}
+}
+
+// The race detector is what this is for.
+func TestKeyNames_AreSafeForConcurrentUse(t *testing.T) {
+	t.Parallel()
+	for _, configured := range []string{plainKey, "alias/vault"} {
+		k := names(t, configured, "")
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				for range 100 {
+					_, err := k.returned(plainKey)
+					_, ok := k.find(plainKey)
+					if _, known := k.current(); err != nil || !ok || !known || k.asked != configured {
+						t.Error("the key isn't what KMS returned")
+					}
+				}
+			})
+		}
+		all.Wait()
 	}
 }

@@ -50,7 +50,7 @@ const maxWrapped = 6144
 // their deadline; they are slowed down after KMS throttled, and fail at once for a moment after it was found down.
 type AWS struct {
 	client   *kms.Client
-	http     *awshttp.BuildableClient
+	http     *http.Client
 	names    *keyNames
 	standard *retry.Standard
 	breaker  *breaker
@@ -86,9 +86,7 @@ func NewAWS(ctx context.Context, cfg AWSConfig) (*AWS, error) {
 	if loaded.Credentials == nil {
 		loaded.Credentials = aws.AnonymousCredentials{}
 	}
-	client := awshttp.NewBuildableClient().WithTimeout(attemptTimeout).WithTransportOptions(func(t *http.Transport) {
-		t.MaxIdleConnsPerHost = 64 // cold reads come in bursts
-	})
+	client := newHTTPClient(loaded.HTTPClient)
 	a := &AWS{
 		http: client, names: names, standard: standardRetryer(cfg.Retries), clock: cfg.Clock,
 		breaker: &breaker{clock: cfg.Clock, jitter: jitter}, pace: &pace{clock: cfg.Clock},
@@ -133,7 +131,7 @@ func (a *AWS) GenerateDataKey(ctx context.Context, ec Context) (DataKey, error) 
 	var key DataKey
 	err := a.call(ctx, "GenerateDataKey", func(ctx context.Context, with func(*kms.Options)) error {
 		out, err := a.client.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{
-			KeyId: aws.String(a.names.toAsk()), KeySpec: types.DataKeySpecAes256, EncryptionContext: ec.Map(),
+			KeyId: aws.String(a.names.asked), KeySpec: types.DataKeySpecAes256, EncryptionContext: ec.Map(),
 		}, with)
 		if err != nil {
 			return err
@@ -153,7 +151,7 @@ func (a *AWS) GenerateDataKey(ctx context.Context, ec Context) (DataKey, error) 
 func (a *AWS) WrapKey(ctx context.Context, key sensitive.Bytes, ec Context) (wrapped []byte, keyID string, err error) {
 	err = a.call(ctx, "Encrypt", func(ctx context.Context, with func(*kms.Options)) error {
 		out, err := a.client.Encrypt(ctx, &kms.EncryptInput{
-			KeyId: aws.String(a.names.toAsk()), Plaintext: key.Reveal(), EncryptionContext: ec.Map(),
+			KeyId: aws.String(a.names.asked), Plaintext: key.Reveal(), EncryptionContext: ec.Map(),
 		}, with)
 		if err != nil {
 			return err
@@ -250,17 +248,31 @@ func (a *AWS) Status() Status { return a.health.status() }
 // Close lets connections go; calls in flight end by themselves. It is idempotent; later calls fail.
 func (a *AWS) Close() {
 	a.closed.Store(true)
-	a.http.GetTransport().CloseIdleConnections()
+	a.http.CloseIdleConnections()
+}
+
+// newHTTPClient makes the client for KMS out of the SDK's own, which has the operator's certificate authorities and proxy.
+func newHTTPClient(base aws.HTTPClient) *http.Client {
+	buildable, ok := base.(*awshttp.BuildableClient)
+	if !ok {
+		buildable = awshttp.NewBuildableClient()
+	}
+	transport := buildable.GetTransport() // a copy of its own
+	transport.MaxIdleConnsPerHost = 64    // cold reads come in bursts
+	return &http.Client{
+		Transport: transport, Timeout: attemptTimeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // KMS doesn't redirect
+	}
 }
 
 // secureOnly sends nothing over a connection that others can read, wherever the endpoint's address came from.
-type secureOnly struct{ *awshttp.BuildableClient }
+type secureOnly struct{ *http.Client }
 
 func (c secureOnly) Do(r *http.Request) (*http.Response, error) {
 	if err := CheckEndpoint(r.URL); err != nil {
 		return nil, err
 	}
-	return c.BuildableClient.Do(r)
+	return c.Client.Do(r)
 }
 
 // CheckEndpoint refuses the address of a KMS that isn't reached by https, unless it is on this host.
