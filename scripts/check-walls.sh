@@ -35,6 +35,9 @@ deny  internal/kms          code ~/internal/secret
 deny  internal/kms          code ~/internal/postgres
 deny  internal/kms          code math/rand
 allow internal/kms          code ~/internal/sensitive
+allow internal/kms          code github.com/aws/aws-sdk-go-v2
+deny  internal/vault        code github.com/aws/aws-sdk-go-v2
+deny  cmd/api               code github.com/aws/aws-sdk-go-v2
 deny  internal/integrity    code net/http
 deny  internal/integrity    code ~/internal/audit
 allow internal/integrity    code ~/internal/kms
@@ -98,7 +101,7 @@ cp "$root/.golangci.yaml" "$tree"
 
 # An import must resolve, so each package that a probe names exists, empty; foreign modules are folders here.
 foreign='github.com/gin-gonic/gin github.com/jackc/pgx/v5 github.com/google/uuid github.com/google/go-cmp
-	github.com/pkg/errors github.com/stretchr/testify golang.org/x/crypto'
+	github.com/pkg/errors github.com/stretchr/testify golang.org/x/crypto github.com/aws/aws-sdk-go-v2'
 {
 	printf 'module %s\n\ngo 1.26\n' "$module"
 	for path in $foreign; do

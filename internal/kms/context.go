@@ -50,17 +50,16 @@ func NewContext(pairs ...Pair) Context {
 	if len(pairs) > maxPairs {
 		panic("kms: an encryption context of too many pairs")
 	}
-	var c Context
-	for i := range pairs {
-		at := c.n
-		for ; at > 0 && c.pairs[at-1].name >= pairs[i].name; at-- {
-			if c.pairs[at-1].name == pairs[i].name {
+	c := Context{n: len(pairs)}
+	copy(c.pairs[:], pairs)
+	sorted := c.pairs[:c.n]
+	for i := range sorted {
+		for at := i; at > 0 && sorted[at-1].name >= sorted[at].name; at-- {
+			if sorted[at-1].name == sorted[at].name {
 				panic("kms: an encryption context that names something twice")
 			}
-			c.pairs[at] = c.pairs[at-1]
+			sorted[at-1], sorted[at] = sorted[at], sorted[at-1]
 		}
-		c.pairs[at] = pairs[i]
-		c.n++
 	}
 	return c
 }

@@ -24,7 +24,9 @@ func TestI5_ContextsThatDifferAreEncodedApart(t *testing.T) {
 	other[15]++
 	seen := map[string]int{}
 	all := []Context{
-		c, {}, NewContext(Text("", "")), NewContext(Text("a", "b")), NewContext(Text("b", "a")), NewContext(Text("ab", "")),
+		c,
+		{},
+		NewContext(Text("", "")), NewContext(Text("a", "b")), NewContext(Text("b", "a")), NewContext(Text("ab", "")),
 		NewContext(Text("a", ""), Text("b", "")), NewContext(Text("a", "b"), Text("c", "d")), NewContext(Text("a", "d"), Text("c", "b")),
 		NewContext(Int("version", 1), Text("use", "secret"), UUID("secret_id", id), Text("name", "payments/db")),
 		NewContext(Int("version", -1), Text("use", "integrity"), UUID("secret_id", id), Text("name", "payments/db")),

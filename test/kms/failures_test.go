@@ -41,10 +41,10 @@ func TestI4_EveryFailureOfTheKMSHasItsClass(t *testing.T) {
 	answers := func() { server.Misbehave(t, kmsd.Fault{}) }
 
 	for _, c := range []struct {
-		name         string
-		class        kms.Class
-		status       int
-		break_, mend func()
+		name        string
+		class       kms.Class
+		status      int
+		spoil, mend func()
 	}{
 		{"it throttles", kms.ClassThrottled, 503, func() { server.Misbehave(t, kmsd.Fault{Throttle: &none}) }, answers},
 		{"it fails", kms.ClassUnavailable, 503, func() { server.Misbehave(t, kmsd.Fault{Fail: true}) }, answers},
@@ -64,7 +64,7 @@ func TestI4_EveryFailureOfTheKMSHasItsClass(t *testing.T) {
 	} {
 		series := fmt.Sprintf(`sealkeep_kms_errors_total{class="%s"}`, c.class)
 		before := v.Metric(t, series)
-		c.break_()
+		c.spoil()
 		if got := get(t, v, "a"); got != c.status {
 			t.Errorf("%s: status %d, want %d", c.name, got, c.status)
 		}

@@ -41,7 +41,7 @@ type Config struct {
 	Proxy    *pgproxy.Proxy
 	// KMS is what the environment says of it; nil is what sealkeeptest.KMSEnviron gives.
 	KMS     map[string]string
-	Options  []sealkeeptest.Option
+	Options []sealkeeptest.Option
 }
 
 // New returns a vault that serves, and stops it when the test ends.
