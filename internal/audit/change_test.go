@@ -23,7 +23,7 @@ func TestI3_MutationAndRecordComeTogetherOrNotAtAll(t *testing.T) {
 	refusal := errors.New("the rules say no")
 	add := func(name string, records []Record, err error) func(context.Context, *postgres.Tx) ([]Record, error) {
 		return func(ctx context.Context, tx *postgres.Tx) ([]Record, error) {
-			if _, err := tx.InsertRole(ctx, db.InsertRoleParams{ID: uuid.New(), Name: name}); err != nil {
+			if err := tx.InsertRole(ctx, db.InsertRoleParams{ID: uuid.New(), Name: name}); err != nil {
 				return nil, err
 			}
 			return records, err
@@ -47,7 +47,7 @@ func TestI3_MutationAndRecordComeTogetherOrNotAtAll(t *testing.T) {
 		{"silent", add("silent", nil, nil), func(err error) { wantKind(t, err, fault.Internal) }, false},
 		{"swallowed", func(ctx context.Context, tx *postgres.Tx) ([]Record, error) {
 			records, _ := add("swallowed", recordsOf([]string{"swallowed"}), nil)(ctx, tx)
-			_, _ = tx.InsertRole(ctx, db.InsertRoleParams{ID: uuid.New(), Name: "swallowed"}) // fails, and nobody looks
+			_ = tx.InsertRole(ctx, db.InsertRoleParams{ID: uuid.New(), Name: "swallowed"}) // fails, and nobody looks
 			return records, nil
 		}, func(err error) { wantKind(t, err, fault.Unavailable) }, false},
 		{"works again", addRole("works again"), func(err error) { must(t, err) }, true},

@@ -57,7 +57,7 @@ func setupOn(t testing.TB, database *pgtest.Database) *fixture {
 	must(t, err)
 	operator := f.open("sealkeep_operator")
 	must(t, operator.InTx(ctx, func(tx *postgres.Tx) error {
-		if err := tx.InsertAuthzState(ctx, f.vaultID); err != nil {
+		if err := tx.InsertAuthzState(ctx, db.InsertAuthzStateParams{VaultID: f.vaultID, Epoch: 1, Initialised: true}); err != nil {
 			return err
 		}
 		for _, r := range roots {
@@ -209,7 +209,7 @@ func record(request string) Record {
 // addRole is a mutation with its evidence: what Change is called with.
 func addRole(name string) func(context.Context, *postgres.Tx) ([]Record, error) {
 	return func(ctx context.Context, tx *postgres.Tx) ([]Record, error) {
-		_, err := tx.InsertRole(ctx, db.InsertRoleParams{ID: uuid.New(), Name: name})
+		err := tx.InsertRole(ctx, db.InsertRoleParams{ID: uuid.New(), Name: name})
 		return []Record{record(name)}, postgres.Fault(err)
 	}
 }

@@ -98,7 +98,7 @@ func (p *APIProcess) build(ctx context.Context, cfg *API) error {
 	if !initialised {
 		return errors.New("the database holds no vault: run `sealkeep init`")
 	}
-	keys, err := vault.OpenKeyring(ctx, p.database, keeper, vaultID, integrity.PurposeAudit)
+	keys, err := vault.OpenKeyring(ctx, p.database, keeper, vaultID, integrity.PurposeRow, integrity.PurposeAudit)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (p *APIProcess) build(ctx context.Context, cfg *API) error {
 	if err != nil {
 		return err
 	}
-	p.vault, err = vault.New(p.database, p.trail, cached, vaultID, vault.Config{
+	p.vault, err = vault.New(p.database, p.trail, cached, keys, vault.Config{
 		Allowlist: cfg.Allowlist, ReadAuth: vault.ReadAuth(cfg.ReadAuth), SealedCacheBytes: cfg.SealedCacheBytes, Log: p.log, Metrics: metrics,
 	})
 	if err != nil {

@@ -53,12 +53,16 @@ which is shown once. VAULT_BOOTSTRAP_TOKEN(_FILE) can bring that token along, in
 func (a *app) tokenRecoverCommand() *cobra.Command {
 	var (
 		expires secondsFlag
+		discard bool
 		out     outputFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "recover NAME",
 		Short: "Issue an admin token without one, with the database and the KMS in hand",
 		Long: `Issue a new token of the role admin, for when all admin tokens are lost. It is shown once, and audited.
+
+The roles and tokens that are there must be as the vault wrote them. If somebody changed them in the database, put the database
+back as it was, or give them up with --discard-grants: then this token, of a new role admin, is the only one.
 
 ` + offlineHelp,
 		Args: oneName("new token"),
@@ -70,15 +74,16 @@ func (a *app) tokenRecoverCommand() *cobra.Command {
 			if err := out.check(); err != nil {
 				return err
 			}
-			return a.recoverToken(cmd.Context(), name, expires.orNil(), out)
+			return a.recoverToken(cmd.Context(), vault.Recovery{Name: name, ExpiresInSecs: expires.orNil(), DiscardGrants: discard}, out)
 		},
 	}
 	cmd.Flags().Var(&expires, "expires-in", "how long the token is good for, "+durationHelp+" (default for ever)")
+	cmd.Flags().BoolVar(&discard, "discard-grants", false, "remove every role and token that is there")
 	out.add(cmd)
 	return cmd
 }
 
-func (a *app) recoverToken(ctx context.Context, name string, expires *int64, out outputFlags) error {
+func (a *app) recoverToken(ctx context.Context, wanted vault.Recovery, out outputFlags) error {
 	w, err := a.openWorkshop(ctx)
 	if err != nil {
 		return err
@@ -87,7 +92,7 @@ func (a *app) recoverToken(ctx context.Context, name string, expires *int64, out
 	if _, err := w.identity(ctx); err != nil {
 		return err
 	}
-	token, err := vault.RecoverToken(ctx, w.database, w.keeper, name, expires, w.vaultConfig())
+	token, err := vault.RecoverToken(ctx, w.database, w.keeper, wanted, w.vaultConfig())
 	if err != nil {
 		return offlineProblem(ctx, err)
 	}

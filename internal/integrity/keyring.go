@@ -29,9 +29,10 @@ var (
 type Keyring struct {
 	vaultID uuid.UUID
 
-	mu     sync.RWMutex // held for reading while a root is in use, for writing by Close
-	roots  map[uuid.UUID]unwrapped
-	active map[Purpose]uuid.UUID
+	mu      sync.RWMutex // held for reading while a root is in use, for writing by Close
+	roots   map[uuid.UUID]unwrapped
+	active  map[Purpose]uuid.UUID
+	rowKeys map[rowKeyName]*rowKey // those derived so far
 }
 
 type unwrapped struct {
@@ -44,7 +45,9 @@ type unwrapped struct {
 // for what was MACed under them. A purpose without a root is [ErrNoRoot], a root that contradicts itself [ErrBadRoot];
 // the keeper's errors are passed on. Close the keyring when nothing derives keys from it any more.
 func OpenKeyring(ctx context.Context, keeper Keeper, vaultID uuid.UUID, roots []Root, purposes ...Purpose) (*Keyring, error) {
-	k := &Keyring{vaultID: vaultID, roots: make(map[uuid.UUID]unwrapped), active: make(map[Purpose]uuid.UUID)}
+	k := &Keyring{
+		vaultID: vaultID, roots: make(map[uuid.UUID]unwrapped), active: make(map[Purpose]uuid.UUID), rowKeys: make(map[rowKeyName]*rowKey),
+	}
 	wanted := make(map[Purpose]bool, len(purposes))
 	for _, p := range purposes {
 		wanted[p] = true
@@ -93,6 +96,9 @@ func (k *Keyring) add(ctx context.Context, keeper Keeper, root Root) error {
 	return nil
 }
 
+// VaultID returns the id of the vault whose keys these are.
+func (k *Keyring) VaultID() uuid.UUID { return k.vaultID }
+
 // ActiveKeyID returns the id of the root that new MACs of the purpose are made under, if the keyring has one.
 func (k *Keyring) ActiveKeyID(p Purpose) (uuid.UUID, bool) {
 	k.mu.RLock()
@@ -127,6 +133,7 @@ func (k *Keyring) Close() {
 	}
 	clear(k.roots)
 	clear(k.active)
+	clear(k.rowKeys)
 }
 
 // derive returns HKDF-SHA256 (RFC 5869) of the root with the vault id as salt and, as info, the label, a zero byte and

@@ -110,8 +110,7 @@ func TestFault_KnowsWhatTheDatabaseSays(t *testing.T) {
 	d := pgtest.New(t)
 	database := open(t, d.URL("sealkeep_api"))
 	insert := func() error {
-		_, err := database.InsertRole(t.Context(), db.InsertRoleParams{ID: uuid.New(), Name: leak})
-		return err
+		return database.InsertRole(t.Context(), db.InsertRoleParams{ID: uuid.New(), Name: leak})
 	}
 	if err := insert(); err != nil {
 		t.Fatal(err)
@@ -123,16 +122,17 @@ func TestFault_KnowsWhatTheDatabaseSays(t *testing.T) {
 	if _, _, message, _ := fault.Public(postgres.Fault(err)); strings.Contains(message, leak) || !strings.Contains(err.Error(), "roles_name_key") {
 		t.Errorf("of %v it is told %q", err, message)
 	}
-	_, err = database.RoleByName(t.Context(), "nobody")
+	_, err = database.LockSecret(t.Context(), "nobody")
 	if kind := fault.KindOf(postgres.Fault(err)); kind != fault.NotFound || !postgres.IsNotFound(err) || postgres.IsDataError(err) {
 		t.Errorf("a name that is unknown: %s, %v", kind, err)
 	}
+	d.Exec(t, "INSERT INTO vault.secrets (id, name, kind, format, current_version) VALUES (gen_random_uuid(), $1, 'manual', 'opaque', 1)", leak)
 	tx := begin(t, database)
 	defer tx.Rollback(t.Context())
-	if _, err := tx.LockRole(t.Context(), leak); err != nil {
+	if _, err := tx.LockSecret(t.Context(), leak); err != nil {
 		t.Fatal(err)
 	}
-	_, err = database.LockRole(t.Context(), leak)
+	_, err = database.LockSecret(t.Context(), leak)
 	if kind := fault.KindOf(postgres.Fault(err)); kind != fault.Unavailable {
 		t.Errorf("a row that somebody holds: %s, %v", kind, err)
 	}

@@ -120,7 +120,7 @@ func stateOf(t *testing.T, d *pgtest.Database, s *stream) state {
 // role inserts a role, for a transaction that needs something to commit.
 func role(t *testing.T, tx *postgres.Tx, name string) {
 	t.Helper()
-	if _, err := tx.InsertRole(t.Context(), db.InsertRoleParams{ID: uuid.New(), Name: name}); err != nil {
+	if err := tx.InsertRole(t.Context(), db.InsertRoleParams{ID: uuid.New(), Name: name}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"time"
 
-	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/audit"
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/postgres"
@@ -175,10 +174,8 @@ func (a *attempt) withhold(ctx context.Context, reason string, before int) error
 	for _, name := range a.batch {
 		a.vault.rows.drop(name)
 	}
-	if reason == withheldGrants && !a.caller.Token.IsZero() {
-		if fingerprint, err := access.ParseToken(a.caller.Token.Reveal()); err == nil {
-			a.vault.grants.drop(fingerprint)
-		}
+	if reason == withheldGrants {
+		a.vault.grants.doubt()
 	}
 	if !a.rolledBack {
 		a.vault.metrics.withheld.WithLabelValues(reason).Inc()

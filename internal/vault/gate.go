@@ -150,13 +150,13 @@ func release(result any) {
 }
 
 // authorize decides. It fails closed: what can't be looked up is unavailable, what isn't allowed is denied, and neither
-// depends on whether the name exists. Nobody is refused on the word of a grant that was kept.
+// depends on whether the name exists. Nobody is refused, and no token ignored, on the word of grants that were kept.
 func (v *Vault) authorize(ctx context.Context, c Caller, op operation) (*identity, error) {
-	who, kept, err := v.identify(ctx, c, false)
-	err = v.decide(c, op, who, err)
-	if err != nil && kept {
-		who, _, err = v.identify(ctx, c, true)
-		err = v.decide(c, op, who, err)
+	who, kept, invalid := v.identify(ctx, c, false)
+	err := v.decide(c, op, who, invalid)
+	if kept && (err != nil || invalid != nil) {
+		who, _, invalid = v.identify(ctx, c, true)
+		err = v.decide(c, op, who, invalid)
 	}
 	if err == nil && !who.hasToken() && !c.Token.IsZero() {
 		return anonymous(c), nil // a token that is ignored is not the actor

@@ -248,7 +248,7 @@ func TestReadAuthIPNeedsOnlyTheAddress(t *testing.T) {
 			"expired": "UPDATE vault.admin_tokens SET expires_at = now() WHERE name = 'expired'",
 		} {
 			c := f.token(name)
-			f.db.Exec(t, sql)
+			f.made(sql)
 			s, err := f.vault.Read(ctx, c, vault.ReadRequest{Name: "probe"})
 			must(t, err)
 			s.Release()

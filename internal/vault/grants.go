@@ -3,22 +3,27 @@ package vault
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealkeep/sealkeep/internal/access"
+	"github.com/sealkeep/sealkeep/internal/audit"
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 )
 
 const (
-	// maxGrantAge is how long a grant is used before it is read again although its epoch is still the current one: what
-	// somebody changes past the vault raises no epoch.
-	maxGrantAge = time.Second
-	// maxGrants bounds the tokens whose grants are kept.
-	maxGrants = 4096
+	// markPeriod is how often, while requests come, the tables are looked at although the epoch hasn't moved: what somebody writes
+	// past the vault moves none. It has no effect on what is kept, and is to be noticed.
+	markPeriod = time.Second
+	// markShare bounds what looking costs: at most this part of the time, however many rows there are.
+	markShare = 100
 )
 
 // identity is who the gate found the caller to be. Nobody changes it.
@@ -27,60 +32,288 @@ type identity struct {
 	rules   access.Rules
 	tokenID uuid.UUID  // zero without a valid token
 	expires *time.Time // of the token; nil is never
-	epoch   int64      // of the grants that the rules were read at; 0 without a valid token
+	epoch   int64      // of the grants that the rules are of; 0 without a valid token
 }
 
 func (i *identity) hasToken() bool { return i.tokenID != uuid.Nil }
 
-// grants keeps what tokens may do, parsed, so that a request doesn't look it up. A grant that is kept decides nothing by
-// itself: the round trip that commits an operation's records returns the grants' epoch, and an answer that was allowed under
-// another one is withheld.
+// withoutRights is the same actor for the record of a refusal.
+func (i *identity) withoutRights() *identity { return &identity{actor: i.actor} }
+
+// grants keeps the whole set of grants, verified and parsed, so that a request looks nothing up. A set that is kept allows nothing
+// by itself: the round trip that commits an operation's records returns the grants' epoch, and an answer that was allowed
+// under another one is withheld. Nor does it refuse anybody by itself: before that, the database is asked for its epoch.
 type grants struct {
-	mu      sync.RWMutex
-	byToken map[access.Fingerprint]grant
+	vault *Vault
+	view  atomic.Pointer[grantsView]
+
+	mu      sync.Mutex
+	next    *flight // what the next look answers
+	running bool
+	stopped bool
+	flights sync.WaitGroup
+
+	// Of the flight that is running alone.
+	highest int64 // the highest epoch that was ever verified here
 }
 
-type grant struct {
-	who    *identity
-	readAt time.Time // on our clock, before it was read
+// grantsView is what the last look found. Nobody changes it.
+type grantsView struct {
+	set *authority // the last one that verified
+	// refused says why nothing is granted: the database has another epoch's grants, and they don't verify.
+	refused error
+	// damage says that the tables aren't what the kept set was read from, without any other epoch. It has no effect but the alarm.
+	damage  error
+	bad     postgres.GrantsMark // what refused or damage were found in
+	suspect bool                // somebody was told of another epoch
+	lookAt  time.Time           // when the tables are to be looked at again
 }
 
-func newGrants() *grants { return &grants{byToken: map[access.Fingerprint]grant{}} }
+// flight is one look at the database, for everyone who waits for it. It begins after they came.
+type flight struct {
+	whole bool // look at the tables, not only at the epoch
+	view  *grantsView
+	err   error
+	done  chan struct{}
+}
 
-// get gives a token's grant if it was read at that epoch or a later one. Once it is old, one request is told to read it
-// again, and the others go on with it meanwhile.
-func (g *grants) get(token access.Fingerprint, epoch int64, now time.Time) (*identity, bool) {
-	g.mu.RLock()
-	kept, ok := g.byToken[token]
-	g.mu.RUnlock()
+func newGrants(v *Vault) *grants {
+	g := &grants{vault: v}
+	g.view.Store(&grantsView{})
+	return g
+}
+
+// current gives the set that is kept if it is of that epoch or a later one, else nil. Once it is time to look at the tables again,
+// one request has that begin, and waits for nothing.
+func (g *grants) current(epoch int64, now time.Time) *authority {
+	view := g.view.Load()
+	if view.set == nil || view.refused != nil || view.suspect || view.set.epoch < epoch {
+		return nil
+	}
+	if !now.Before(view.lookAt) {
+		later := *view
+		later.lookAt = now.Add(markPeriod)
+		if g.view.CompareAndSwap(view, &later) {
+			g.join(true)
+		}
+	}
+	return view.set
+}
+
+// doubt makes the next request ask the database.
+func (g *grants) doubt() {
+	for view := g.view.Load(); !view.suspect; view = g.view.Load() {
+		doubted := *view
+		doubted.suspect = true
+		if g.view.CompareAndSwap(view, &doubted) {
+			return
+		}
+	}
+}
+
+// ask asks the database for its epoch, and reads the grants if it isn't that of the set which is kept. What comes back was so after the
+// call.
+func (g *grants) ask(ctx context.Context) (*authority, error) {
+	view, err := g.wait(ctx, g.join(false))
+	if err != nil {
+		return nil, err
+	}
+	return view.set, nil
+}
+
+// whole is ask for who is to be told what the tables hold: they must be as they were read, row by row.
+func (g *grants) whole(ctx context.Context) (*authority, error) {
+	view, err := g.wait(ctx, g.join(true))
+	if err != nil {
+		return nil, err
+	}
+	return view.set, view.damage
+}
+
+func (g *grants) wait(ctx context.Context, one *flight) (*grantsView, error) {
+	if one == nil {
+		return nil, fault.Wrap(fault.Unavailable, errLookupsStopped, "")
+	}
+	select {
+	case <-one.done:
+	case <-ctx.Done():
+		return nil, fault.Wrap(fault.Unavailable, context.Cause(ctx), "")
+	}
+	if one.err != nil {
+		return nil, one.err
+	}
+	if one.view.refused != nil {
+		return nil, fault.Wrap(fault.Unavailable, one.view.refused, "")
+	}
+	return one.view, nil
+}
+
+// join takes part in the next look; nil means that there are no more.
+func (g *grants) join(whole bool) *flight {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.stopped {
+		return nil
+	}
+	if g.next == nil {
+		g.next = &flight{done: make(chan struct{})}
+	}
+	g.next.whole = g.next.whole || whole
+	if !g.running {
+		g.running = true
+		g.flights.Add(1)
+		go g.fly()
+	}
+	return g.next
+}
+
+// fly looks as long as somebody waits. A client that leaves doesn't end it: others wait, too.
+func (g *grants) fly() {
+	defer g.flights.Done()
+	for {
+		g.mu.Lock()
+		one := g.next
+		g.next, g.running = nil, one != nil
+		g.mu.Unlock()
+		if one == nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), workLimit)
+		one.view, one.err = g.look(ctx, one.whole)
+		cancel()
+		close(one.done)
+	}
+}
+
+func (g *grants) stop() {
+	g.mu.Lock()
+	g.stopped = true
+	g.mu.Unlock()
+	g.flights.Wait()
+}
+
+// look compares what is kept with the database.
+func (g *grants) look(ctx context.Context, whole bool) (*grantsView, error) {
+	v, before := g.vault, g.view.Load()
+	if before.set != nil && before.refused == nil && !whole {
+		state, err := v.db.AuthzState(ctx)
+		if err == nil && state.Epoch == before.set.epoch {
+			return g.settle(before, *before), nil
+		}
+		if err != nil && !postgres.IsNotFound(err) {
+			return nil, postgres.Fault(err)
+		}
+	}
+	began := v.cfg.Clock()
+	mark, err := v.db.GrantsMark(ctx)
+	if err != nil && !postgres.IsNotFound(err) {
+		return nil, postgres.Fault(err)
+	}
+	now := v.cfg.Clock()
+	lookAt := now.Add(max(markPeriod, markShare*now.Sub(began)))
 	switch {
-	case !ok || kept.who.epoch < epoch:
-		return nil, false
-	case now.Sub(kept.readAt) < maxGrantAge:
-		return kept.who, true
+	case before.set != nil && before.refused == nil && mark == before.set.mark():
+		return g.settle(before, grantsView{set: before.set, lookAt: lookAt}), nil
+	case (before.refused != nil || before.damage != nil) && mark == before.bad:
+		after := *before
+		after.lookAt = lookAt
+		return g.settle(before, after), nil
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.byToken[token].readAt.Equal(kept.readAt) {
-		g.byToken[token] = grant{who: kept.who, readAt: now}
-		return nil, false
+	rows, err := v.db.Grants(ctx)
+	if err != nil {
+		return nil, postgres.Fault(err)
 	}
-	return kept.who, true
+	set, err := verifyAuthority(v.keys, rows, 0)
+	after := g.judge(before, set, err, markOf(rows))
+	after.lookAt = lookAt
+	return g.settle(before, after), nil
 }
 
-func (g *grants) keep(token access.Fingerprint, one grant) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.byToken) >= maxGrants {
-		clear(g.byToken) // they are read again in a moment
+// settle makes what was found the view. A doubt that came while it was being found stays.
+func (g *grants) settle(before *grantsView, after grantsView) *grantsView {
+	after.suspect = false
+	if !g.view.CompareAndSwap(before, &after) {
+		after.suspect = g.view.Load().suspect && !before.suspect
+		g.view.Store(&after)
 	}
-	g.byToken[token] = one
+	return &after
 }
 
-func (g *grants) drop(token access.Fingerprint) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.byToken, token)
+var (
+	errEpochBack = fmt.Errorf("%w: the grants' epoch went back: an older state was put back", errDamaged)
+	errForked    = fmt.Errorf("%w: other grants than before bear the same epoch: an older state was put back and changed", errDamaged)
+)
+
+// judge decides what is granted after the tables were read.
+func (g *grants) judge(before *grantsView, set *authority, err error, mark postgres.GrantsMark) grantsView {
+	if err == nil {
+		switch {
+		case set.epoch < g.highest:
+			err = errEpochBack
+		case before.set != nil && set.epoch == before.set.epoch && !set.same(before.set):
+			err = errForked
+		default:
+			g.highest = set.epoch
+			g.vault.metrics.grantsVerified.Set(1)
+			return grantsView{set: set}
+		}
+	} else if before.set != nil && before.refused == nil && mark.Epoch == before.set.epoch {
+		g.alarm(err, "has no effect here")
+		return grantsView{set: before.set, damage: err, bad: mark}
+	}
+	g.alarm(err, "nothing is granted to any token until they verify")
+	return grantsView{set: before.set, refused: err, bad: mark}
+}
+
+// alarm tells of grants that don't verify, once for each state of the tables.
+func (g *grants) alarm(err error, effect string) {
+	v := g.vault
+	v.metrics.grantsVerified.Set(0)
+	v.metrics.integrity.WithLabelValues(ActionGrants).Inc()
+	v.log.Error("integrity alarm: the grants in the database don't verify", "effect", effect, "error", err)
+	// On the denials' stream, which delays nobody's read.
+	g.flights.Add(1)
+	go func() {
+		defer g.flights.Done()
+		v.trail.Deny(context.Background(), audit.Record{
+			Actor: "vault", Action: ActionGrants, Outcome: outcomeUnverifiable, RequestID: "-",
+			Detail: encoded(map[string]any{"reason": bounded(err.Error())}),
+		})
+	}()
+}
+
+// maxReason bounds what a record tells of a row that doesn't verify, which holds whatever somebody put there.
+const maxReason = 512
+
+func bounded(text string) string {
+	if len(text) > maxReason {
+		text = strings.ToValidUTF8(text[:maxReason], "") + "…"
+	}
+	return text
+}
+
+func (a *authority) mark() postgres.GrantsMark {
+	return postgres.GrantsMark{Epoch: a.epoch, Tuples: a.tuples}
+}
+
+func markOf(rows []postgres.GrantRow) postgres.GrantsMark {
+	for i := range rows {
+		if rows[i].Kind == "state" {
+			return postgres.GrantsMark{Epoch: rows[i].Epoch, Tuples: rows[i].Tuples}
+		}
+	}
+	return postgres.GrantsMark{}
+}
+
+// registerGrants exports whether the grants verify.
+func (m *metrics) registerGrants(registerer prometheus.Registerer) {
+	m.grantsVerified = prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: "sealkeep", Subsystem: "vault", Name: "grants_verified",
+		Help: "1 while the roles, permissions and tokens in the database are those of their snapshot; 0 is an alarm.",
+	})
+	if registerer != nil {
+		registerer.MustRegister(m.grantsVerified)
+	}
 }
 
 // anonymous is a caller without a valid token.
@@ -101,65 +334,27 @@ func (v *Vault) identify(ctx context.Context, c Caller, fresh bool) (who *identi
 	if err != nil {
 		return anonymous(c), false, invalidToken("the token is malformed")
 	}
-	now := v.cfg.Clock()
+	var set *authority
 	if !fresh {
-		who, kept = v.grants.get(fingerprint, v.trail.Epoch(), now)
+		set = v.grants.current(v.trail.Epoch(), v.cfg.Clock())
+		kept = set != nil
 	}
-	if !kept {
-		if who, err = v.readGrant(ctx, fingerprint); err != nil {
-			v.grants.drop(fingerprint)
-			if who == nil {
-				who = anonymous(c)
-			}
-			return who, false, err
+	if set == nil {
+		if set, err = v.grants.ask(ctx); err != nil {
+			return anonymous(c), false, err
 		}
-		v.grants.keep(fingerprint, grant{who: who, readAt: now})
 	}
 	at := v.trail.DatabaseTime()
-	if who.expires != nil && !at.Before(*who.expires) {
-		return who.withoutRights(), kept, invalidToken("the token has expired")
+	who, err = set.bearer(fingerprint, at)
+	if who == nil {
+		who = anonymous(c)
 	}
-	v.uses.touch(who.tokenID, at)
-	return who, kept, nil
+	if err == nil {
+		v.uses.touch(who.tokenID, at)
+	}
+	return who, kept, err
 }
-
-// withoutRights is the same actor for the record of a refusal.
-func (i *identity) withoutRights() *identity { return &identity{actor: i.actor} }
 
 func invalidToken(reason string) error {
 	return fault.Wrap(fault.Unauthenticated, errors.New(reason), "the token is not valid")
-}
-
-// readGrant reads a token's grant. With an error it may still tell who the actor is. A client that leaves doesn't end it: that
-// would cost the connection.
-func (v *Vault) readGrant(ctx context.Context, fingerprint access.Fingerprint) (*identity, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workLimit)
-	defer cancel()
-	row, err := v.db.Grant(ctx, fingerprint[:])
-	if postgres.IsNotFound(err) {
-		return nil, invalidToken("the token is unknown")
-	}
-	if err != nil {
-		return nil, postgres.Fault(err)
-	}
-	var stored access.Fingerprint
-	if copy(stored[:], row.TokenSha256) != len(stored) || !stored.Equal(fingerprint) {
-		return nil, invalidToken("the token is unknown")
-	}
-	who := &identity{actor: "token:" + row.Name}
-	switch {
-	case row.RevokedAt != nil:
-		return who, invalidToken("the token was revoked")
-	case row.ExpiresAt != nil && !row.ReadAt.Before(*row.ExpiresAt):
-		return who, invalidToken("the token has expired")
-	}
-	permissions := make([]access.Permission, 0, len(row.Actions))
-	for i, action := range row.Actions {
-		if i < len(row.Paths) {
-			permissions = append(permissions, access.Permission{Action: access.Action(action), Path: access.Pattern(row.Paths[i])})
-		}
-	}
-	who.rules = access.NewRules(row.IsAdmin, permissions)
-	who.tokenID, who.expires, who.epoch = row.ID, row.ExpiresAt, row.Epoch
-	return who, nil
 }

@@ -37,6 +37,7 @@ func (v *Vault) Start(ctx context.Context) error {
 			loop(ctx)
 		}()
 	}
+	v.grants.join(true) // so that what doesn't verify is told of before anybody asks
 	return nil
 }
 
@@ -47,6 +48,7 @@ func (v *Vault) Stop(ctx context.Context) error {
 	v.stopped = true
 	v.mu.Unlock()
 	v.lookups.stop()
+	v.grants.stop()
 	if cancel == nil || again {
 		return nil
 	}

@@ -19,7 +19,7 @@ func TestHousekeepingStartsAndStopsSafely(t *testing.T) {
 	if f.vault.Start(ctx) == nil {
 		t.Error("a stopped one started again")
 	}
-	unstarted, err := vault.New(f.api, f.trail, f.keeper, f.vaultID, vault.Config{})
+	unstarted, err := vault.New(f.api, f.trail, f.keeper, f.keyring, vault.Config{})
 	must(t, err)
 	must(t, unstarted.Stop(ctx))
 }
@@ -35,7 +35,7 @@ func TestTokenUsesAreWrittenDown(t *testing.T) {
 	if used[0] != 1 {
 		t.Errorf("%d uses were written down", used[0])
 	}
-	tokens, err := f.vault.Tokens(ctx, f.admin)
+	tokens, err := f.other().vault.Tokens(ctx, f.admin)
 	must(t, err)
 	if tokens[0].LastUsedAt == nil {
 		t.Error("the list doesn't tell when the token was last used")

@@ -3,6 +3,8 @@ package vault
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -15,7 +17,12 @@ import (
 	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
-// LoadIdentity reads which vault the database holds. initialised is false when there is none yet.
+// errBeforeMACs is about a vault whose rows can't be told from forged ones.
+var errBeforeMACs = fault.New(fault.Conflict,
+	"this vault was initialised before its rows carried MACs, and nothing in it can be told from what somebody put there: start anew with an empty database and `sealkeep init`")
+
+// LoadIdentity reads which vault the database holds. initialised is false when there is none yet. What it reads is verified by who opens
+// the vault's keyring, which opens for no other id, and reads the grants.
 func LoadIdentity(ctx context.Context, database *postgres.DB) (vaultID uuid.UUID, initialised bool, err error) {
 	state, err := database.AuthzState(ctx)
 	if postgres.IsNotFound(err) {
@@ -24,24 +31,28 @@ func LoadIdentity(ctx context.Context, database *postgres.DB) (vaultID uuid.UUID
 	if err != nil {
 		return uuid.Nil, false, fmt.Errorf("reading the vault's identity: %w", err)
 	}
+	if state.Mac == nil || state.KeyID == nil {
+		return uuid.Nil, false, errBeforeMACs
+	}
 	return state.VaultID, state.Initialised, nil
 }
 
-// OpenKeyring unwraps the integrity roots of the given purposes. The caller must Close it.
+// OpenKeyring unwraps the integrity roots of the row purpose and of the given ones, and verifies every row of the keyring. The caller
+// must Close it.
 func OpenKeyring(ctx context.Context, database *postgres.DB, keeper Keeper, vaultID uuid.UUID, purposes ...integrity.Purpose) (*integrity.Keyring, error) {
 	rows, err := database.Keys(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("reading the keyring: %w", err)
 	}
+	if !slices.Contains(purposes, integrity.PurposeRow) {
+		purposes = append(slices.Clip(purposes), integrity.PurposeRow)
+	}
 	// Retired roots still verify what was MACed under them. They go first, because the last root of a purpose is the active one.
 	var roots, live []integrity.Root
 	alive := map[integrity.Purpose]bool{}
-	for _, row := range rows {
-		root := integrity.Root{
-			KeyID: row.KeyID, Purpose: integrity.Purpose(row.Purpose), Wrapped: row.WrappedKey,
-			PublicKey: row.PublicKey, KMSKeyID: row.KmsKeyID,
-		}
-		if row.RetiredAt != nil {
+	for i := range rows {
+		root := rootOf(&rows[i])
+		if rows[i].Retired {
 			roots = append(roots, root)
 			continue
 		}
@@ -58,7 +69,31 @@ func OpenKeyring(ctx context.Context, database *postgres.DB, keeper Keeper, vaul
 	if err != nil {
 		return nil, fmt.Errorf("opening the keyring (is this the vault's own KMS key?): %w", err)
 	}
+	for i := range rows {
+		if err := keyring.Check(keyOf(&rows[i]), rows[i].Mac, rows[i].MacKeyID); err != nil {
+			keyring.Close()
+			return nil, fmt.Errorf("the key %s in vault.keyring isn't as the vault wrote it; somebody changed it: %w", rows[i].KeyID, err)
+		}
+	}
 	return keyring, nil
+}
+
+func rootOf(row *db.KeysRow) integrity.Root {
+	return integrity.Root{
+		KeyID: row.KeyID, Purpose: integrity.Purpose(row.Purpose), Wrapped: row.WrappedKey, PublicKey: row.PublicKey, KMSKeyID: row.KmsKeyID,
+	}
+}
+
+// keyOf is a row of the keyring as its MAC has it.
+func keyOf(row *db.KeysRow) integrity.Key {
+	k := integrity.Key{
+		KeyID: row.KeyID, Purpose: integrity.Purpose(row.Purpose), Wrapped: row.WrappedKey, PublicKey: row.PublicKey, KMSKeyID: row.KmsKeyID,
+		CreatedAt: row.CreatedAt,
+	}
+	if row.Retired {
+		k.RetiredAt = &row.RetiredAt
+	}
+	return k
 }
 
 // Init makes the vault: its id, the integrity roots, the role admin and the first admin token, in one audited transaction. It
@@ -105,7 +140,7 @@ func initialise(ctx context.Context, database *postgres.DB, keeper Keeper, issue
 	if err != nil {
 		return fmt.Errorf("making the keyring: %w", err)
 	}
-	keyring, err := integrity.OpenKeyring(ctx, keeper, vaultID, roots, integrity.PurposeAudit)
+	keyring, err := integrity.OpenKeyring(ctx, keeper, vaultID, roots, integrity.PurposeRow, integrity.PurposeAudit)
 	if err != nil {
 		return fmt.Errorf("opening the new keyring: %w", err)
 	}
@@ -114,29 +149,25 @@ func initialise(ctx context.Context, database *postgres.DB, keeper Keeper, issue
 		if err := requireEmpty(ctx, tx); err != nil {
 			return err
 		}
-		if err := tx.InsertAuthzState(ctx, vaultID); err != nil {
+		server, err := tx.ServerIdentity(ctx)
+		if err != nil {
+			return fmt.Errorf("asking the server for its time: %w", err)
+		}
+		// First, as it is what two at once meet at.
+		if err := tx.InsertAuthzState(ctx, db.InsertAuthzStateParams{VaultID: vaultID, Epoch: 1, Initialised: true}); err != nil {
 			if postgres.IsUniqueViolation(err) {
 				return errInitialised
 			}
 			return err
 		}
-		for _, root := range roots {
-			err := tx.InsertKey(ctx, db.InsertKeyParams{
-				KeyID: root.KeyID, Purpose: string(root.Purpose), WrappedKey: root.Wrapped, PublicKey: root.PublicKey, KmsKeyID: root.KMSKeyID,
-			})
-			if err != nil {
-				return err
-			}
-		}
-		roleID, err := uuid.NewRandomFromReader(cfg.Random)
-		if err != nil {
-			return fmt.Errorf("making a role id: %w", err)
-		}
-		_, err = tx.InsertRole(ctx, db.InsertRoleParams{ID: roleID, Name: AdminRole, Description: "May do everything.", IsAdmin: true})
-		if err != nil {
+		if err := insertKeys(ctx, tx, keyring, roots, server.ReadAt); err != nil {
 			return err
 		}
-		if err := insertToken(ctx, tx, cfg, issued, roleID, fingerprint, nil); err != nil {
+		g := noGrants(tx, keyring, 1, server.ReadAt)
+		if err := g.insertAdmin(ctx, issued, fingerprint, nil, cfg); err != nil {
+			return err
+		}
+		if err := g.seal(ctx); err != nil {
 			return err
 		}
 		if _, err := tx.EnsurePartitions(ctx, partitionDays); err != nil {
@@ -165,11 +196,11 @@ func requireEmpty(ctx context.Context, tx *postgres.Tx) error {
 	if err != nil {
 		return err
 	}
-	roles, err := tx.Roles(ctx)
+	roles, err := tx.CountRoles(ctx)
 	if err != nil {
 		return err
 	}
-	if secrets > 0 || len(keys) > 0 || len(roles) > 0 {
+	if secrets > 0 || len(keys) > 0 || roles > 0 {
 		return fault.New(fault.Conflict, "the database isn't empty: it holds parts of another vault").WithCode("not_empty")
 	}
 	return nil
@@ -179,51 +210,23 @@ func offlineRecord(command, action, detail string) audit.Record {
 	return audit.Record{Actor: "offline:" + command, Action: action, Outcome: outcomeOK, RequestID: "-", Detail: []byte(detail)}
 }
 
-// RecoverToken issues a token of the built-in admin role to whoever holds the database and the KMS, for when every admin
-// token is lost. It is audited on a stream of its own.
-func RecoverToken(ctx context.Context, database *postgres.DB, keeper Keeper, name string, expiresInSecs *int64, cfg Config) (*IssuedToken, error) {
-	cfg.complete()
-	parsed, err := access.ParseEntityName(name)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkExpiry(expiresInSecs); err != nil {
-		return nil, err
-	}
-	vaultID, initialised, err := LoadIdentity(ctx, database)
-	if err != nil {
-		return nil, postgres.Fault(err)
-	}
-	if !initialised {
-		return nil, fault.New(fault.Conflict, "the vault isn't initialised: run `sealkeep init`")
-	}
-	keyring, err := OpenKeyring(ctx, database, keeper, vaultID, integrity.PurposeAudit)
-	if err != nil {
-		return nil, err
-	}
-	defer keyring.Close()
-	text, fingerprint, err := access.NewToken(cfg.Random)
-	if err != nil {
-		return nil, fault.Wrap(fault.Internal, fmt.Errorf("making a token: %w", err), "")
-	}
-	issued := &IssuedToken{Name: parsed, Role: AdminRole, Token: text}
-	err = database.InTx(ctx, func(tx *postgres.Tx) error {
-		role, err := lockRole(ctx, tx, AdminRole)
+// insertKeys stores a keyring's roots.
+func insertKeys(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, roots []integrity.Root, at time.Time) error {
+	for _, root := range roots {
+		row := integrity.Key{
+			KeyID: root.KeyID, Purpose: root.Purpose, Wrapped: root.Wrapped, PublicKey: root.PublicKey, KMSKeyID: root.KMSKeyID, CreatedAt: at,
+		}
+		mac, keyID, err := keys.MAC(row)
 		if err != nil {
 			return err
 		}
-		if err := tx.DeleteDeadToken(ctx, parsed); err != nil {
+		err = tx.InsertKey(ctx, db.InsertKeyParams{
+			KeyID: root.KeyID, Purpose: string(root.Purpose), WrappedKey: root.Wrapped, PublicKey: root.PublicKey, KmsKeyID: root.KMSKeyID,
+			CreatedAt: at, Mac: mac, MacKeyID: &keyID,
+		})
+		if err != nil {
 			return err
 		}
-		if err := insertToken(ctx, tx, cfg, issued, role.ID, fingerprint, expiresInSecs); err != nil {
-			return err
-		}
-		return audit.AppendOffline(ctx, tx, keyring, vaultID, "token recover",
-			offlineRecord("token recover", ActionTokenRecover, fmt.Sprintf(`{"token":%q,"role":%q}`, issued.Name, issued.Role)))
-	})
-	if err != nil {
-		issued.Release()
-		return nil, postgres.Fault(err)
 	}
-	return issued, nil
+	return nil
 }

@@ -10,6 +10,8 @@ type metrics struct {
 	misses    prometheus.Counter
 	// statements counts the lookups that were made for what wasn't kept, each for many requests.
 	statements prometheus.Counter
+	// grantsVerified is 0 while the grants in the database don't verify.
+	grantsVerified prometheus.Gauge
 }
 
 // decided counts an operation. Actions and outcomes are bounded.
@@ -46,6 +48,7 @@ func newMetrics(registerer prometheus.Registerer, partitionsAhead func() int) *m
 		Namespace: "sealkeep", Subsystem: "vault", Name: "audit_partitions_ahead_days",
 		Help: "Days from now for which audit partitions are known to be there: below 3 is an alarm, and at 0 answers are about to be refused.",
 	}, func() float64 { return float64(partitionsAhead()) })
+	m.registerGrants(registerer)
 	if registerer != nil {
 		registerer.MustRegister(m.decisions, m.integrity, m.withheld, lookups, m.statements, ahead)
 	}

@@ -3,14 +3,16 @@ package vault
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/postgres"
-	"github.com/sealkeep/sealkeep/internal/postgres/db"
 	"github.com/sealkeep/sealkeep/internal/secret"
 )
 
@@ -48,18 +50,16 @@ func (v *Vault) CreateRole(ctx context.Context, c Caller, r RoleRequest) (*Role,
 		a.note("permissions", permissionTexts(permissions))
 		created := &Role{Name: name, Description: r.Description, IsAdmin: r.IsAdmin, Permissions: permissions}
 		err = a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
-			if err := tx.BumpEpoch(ctx); err != nil {
-				return err
-			}
-			var err error
-			created.CreatedAt, err = tx.InsertRole(ctx, db.InsertRoleParams{ID: id, Name: name, Description: r.Description, IsAdmin: r.IsAdmin})
-			if postgres.IsUniqueViolation(err) {
-				return fault.New(fault.Conflict, "a role of this name exists already").WithCode("already_exists")
-			}
-			if err != nil {
-				return err
-			}
-			return insertPermissions(ctx, tx, id, permissions)
+			return a.regrant(ctx, tx, func(g *regrant) error {
+				created.CreatedAt = g.now()
+				role, err := g.insertRole(ctx, integrity.Role{
+					ID: id, Name: name, Description: r.Description, IsAdmin: r.IsAdmin, CreatedAt: created.CreatedAt,
+				})
+				if err != nil {
+					return err
+				}
+				return g.setPermissions(ctx, role, permissions)
+			})
 		})
 		return created, err
 	})
@@ -69,24 +69,15 @@ func (v *Vault) CreateRole(ctx context.Context, c Caller, r RoleRequest) (*Role,
 func (v *Vault) Roles(ctx context.Context, c Caller) ([]Role, error) {
 	op := operation{action: ActionRoleList, rule: needsAdmin}
 	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) ([]Role, error) {
-		rows, err := v.db.Roles(ctx)
+		set, err := a.grants(ctx)
 		if err != nil {
 			return nil, err
 		}
-		ids := make([]uuid.UUID, len(rows))
-		for i, row := range rows {
-			ids[i] = row.ID
+		roles := make([]Role, 0, len(set.roles))
+		for _, role := range set.roles {
+			roles = append(roles, role.view())
 		}
-		permissions, err := v.permissions(ctx, ids)
-		if err != nil {
-			return nil, err
-		}
-		roles := make([]Role, len(rows))
-		for i, row := range rows {
-			roles[i] = Role{
-				Name: row.Name, Description: row.Description, IsAdmin: row.IsAdmin, Permissions: permissions[row.ID], CreatedAt: row.CreatedAt,
-			}
-		}
+		slices.SortFunc(roles, func(a, b Role) int { return strings.Compare(a.Name, b.Name) })
 		a.note("items", len(roles))
 		return roles, nil
 	})
@@ -100,20 +91,16 @@ func (v *Vault) Role(ctx context.Context, c Caller, name string) (*Role, error) 
 	}
 	op := operation{action: ActionRoleRead, rule: needsAdmin, detail: map[string]any{"role": parsed}}
 	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) (*Role, error) {
-		row, err := v.db.RoleByName(ctx, parsed)
-		if postgres.IsNotFound(err) {
+		set, err := a.grants(ctx)
+		if err != nil {
+			return nil, err
+		}
+		role := set.role(parsed)
+		if role == nil {
 			return nil, errNoRole
 		}
-		if err != nil {
-			return nil, err
-		}
-		permissions, err := v.permissions(ctx, []uuid.UUID{row.ID})
-		if err != nil {
-			return nil, err
-		}
-		return &Role{
-			Name: row.Name, Description: row.Description, IsAdmin: row.IsAdmin, Permissions: permissions[row.ID], CreatedAt: row.CreatedAt,
-		}, nil
+		described := role.view()
+		return &described, nil
 	})
 }
 
@@ -132,20 +119,22 @@ func (v *Vault) SetRolePermissions(ctx context.Context, c Caller, name string, w
 		a.note("permissions", permissionTexts(permissions))
 		var changed *Role
 		err = a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
-			row, err := lockRole(ctx, tx, parsed)
-			if err != nil {
-				return err
-			}
-			if row.IsAdmin {
-				return fault.New(fault.Invalid, "an admin role may do everything: it takes no permissions")
-			}
-			if err := tx.DeletePermissions(ctx, row.ID); err != nil {
-				return err
-			}
-			changed = &Role{
-				Name: row.Name, Description: row.Description, IsAdmin: row.IsAdmin, Permissions: permissions, CreatedAt: row.CreatedAt,
-			}
-			return insertPermissions(ctx, tx, row.ID, permissions)
+			return a.regrant(ctx, tx, func(g *regrant) error {
+				role := g.set.role(parsed)
+				switch {
+				case role == nil:
+					return errNoRole
+				case role.IsAdmin:
+					return fault.New(fault.Invalid, "an admin role may do everything: it takes no permissions")
+				}
+				if err := g.setPermissions(ctx, role, permissions); err != nil {
+					return err
+				}
+				described := role.view()
+				described.Permissions = permissions // in the order that they were given
+				changed = &described
+				return nil
+			})
 		})
 		return changed, err
 	})
@@ -163,61 +152,38 @@ func (v *Vault) DeleteRole(ctx context.Context, c Caller, name string) error {
 			return struct{}{}, fault.New(fault.Invalid, "the built-in role admin can't be deleted")
 		}
 		return struct{}{}, a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
-			row, err := lockRole(ctx, tx, parsed)
-			if err != nil {
-				return err
-			}
-			live, err := tx.CountLiveTokensOfRole(ctx, row.ID)
-			if err != nil {
-				return err
-			}
-			if live > 0 {
-				return fault.Newf(fault.Conflict, "%d tokens use this role: revoke them first", live).WithCode("in_use")
-			}
-			if err := tx.DeleteDeadTokensOfRole(ctx, row.ID); err != nil {
-				return err
-			}
-			_, err = tx.DeleteRole(ctx, row.ID)
-			return err
+			return a.regrant(ctx, tx, func(g *regrant) error {
+				role := g.set.role(parsed)
+				if role == nil {
+					return errNoRole
+				}
+				live := 0
+				for _, t := range g.set.tokens {
+					if t.RoleID == role.ID && t.live(g.now()) {
+						live++
+					}
+				}
+				if live > 0 {
+					return fault.Newf(fault.Conflict, "%d tokens use this role: revoke them first", live).WithCode("in_use")
+				}
+				return g.deleteRole(ctx, role)
+			})
 		})
 	})
 	return err
 }
 
-// lockRole raises the grants' epoch, which serialises all changes of grants, and locks the role.
-func lockRole(ctx context.Context, tx *postgres.Tx, name string) (db.LockRoleRow, error) {
-	if err := tx.BumpEpoch(ctx); err != nil {
-		return db.LockRoleRow{}, err
-	}
-	row, err := tx.LockRole(ctx, name)
-	if postgres.IsNotFound(err) {
-		return row, errNoRole
-	}
-	return row, err
-}
-
-func insertPermissions(ctx context.Context, tx *postgres.Tx, roleID uuid.UUID, permissions []access.Permission) error {
-	if len(permissions) == 0 {
-		return nil
-	}
-	p := db.InsertPermissionsParams{RoleID: roleID}
-	for _, one := range permissions {
-		p.Actions = append(p.Actions, string(one.Action))
-		p.Paths = append(p.Paths, string(one.Path))
-	}
-	return tx.InsertPermissions(ctx, p)
-}
-
-func (v *Vault) permissions(ctx context.Context, roleIDs []uuid.UUID) (map[uuid.UUID][]access.Permission, error) {
-	rows, err := v.db.Permissions(ctx, roleIDs)
+// grants gives all grants for an answer that tells of them: what the tables hold is verified row by row. The answer leaves only if
+// their epoch is the one that allowed it.
+func (a *attempt) grants(ctx context.Context) (*authority, error) {
+	set, err := a.vault.grants.whole(ctx)
 	if err != nil {
-		return nil, err
+		return nil, a.grantsAlarm(ctx, err)
 	}
-	byRole := make(map[uuid.UUID][]access.Permission, len(roleIDs))
-	for _, row := range rows {
-		byRole[row.RoleID] = append(byRole[row.RoleID], access.Permission{Action: access.Action(row.Action), Path: access.Pattern(row.Path)})
+	if set.epoch != a.who.epoch {
+		return nil, postgres.ErrGrantsMoved
 	}
-	return byRole, nil
+	return set, nil
 }
 
 // distinct checks permissions and drops repeated ones, keeping their order.

@@ -161,7 +161,7 @@ func (a *attempt) alarm(ctx context.Context, name string, version *int64, err er
 	}
 	a.version = number
 	a.vault.metrics.integrity.WithLabelValues(a.op.action).Inc()
-	a.vault.log.ErrorContext(ctx, "integrity alarm: a stored version doesn't verify",
+	a.vault.log.ErrorContext(ctx, "integrity alarm: a stored row doesn't verify",
 		"secret", name, "version", number, "action", a.op.action, "error", err)
 	return fault.Wrap(fault.Internal, err, "")
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/pgtest"
 	"github.com/sealkeep/sealkeep/internal/postgres"
+	"github.com/sealkeep/sealkeep/internal/sealkeeptest"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
@@ -64,7 +65,7 @@ func setupOn(t testing.TB, db *pgtest.Database, tune ...func(*vault.Config)) *fi
 	f.api = f.open("sealkeep_api")
 	f.vaultID, _, err = vault.LoadIdentity(ctx, f.api)
 	must(t, err)
-	f.keyring, err = vault.OpenKeyring(ctx, f.api, f.keeper, f.vaultID, integrity.PurposeAudit)
+	f.keyring, err = vault.OpenKeyring(ctx, f.api, f.keeper, f.vaultID, integrity.PurposeRow, integrity.PurposeAudit)
 	must(t, err)
 	t.Cleanup(f.keyring.Close)
 
@@ -91,7 +92,7 @@ func (f *fixture) serve(cfg vault.Config) {
 	f.trail, err = audit.Open(f.api, f.keyring, f.vaultID, audit.Config{Process: processName, Log: cfg.Log, Metrics: f.metrics})
 	must(f.t, err)
 	must(f.t, f.trail.Start(ctx))
-	f.vault, err = vault.New(f.api, f.trail, f.keeper, f.vaultID, cfg)
+	f.vault, err = vault.New(f.api, f.trail, f.keeper, f.keyring, cfg)
 	must(f.t, err)
 	must(f.t, f.vault.Start(ctx))
 	f.cfg = cfg
@@ -259,6 +260,13 @@ func (f *fixture) read(name string) string {
 	must(f.t, err)
 	defer s.Release()
 	return string(s.Material.Value.Reveal())
+}
+
+// made makes an edit by hand count as the vault's own: see sealkeeptest.Reseal.
+func (f *fixture) made(sql string, args ...any) {
+	f.t.Helper()
+	f.db.Exec(f.t, sql, args...)
+	sealkeeptest.Reseal(f.t, f.db, f.keyring)
 }
 
 func (f *fixture) verifyTrail() *audit.Report {

@@ -3,6 +3,8 @@ package vault
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -11,7 +13,6 @@ import (
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/postgres"
-	"github.com/sealkeep/sealkeep/internal/postgres/db"
 )
 
 // maxTokenSecs bounds a token's life to ten years.
@@ -37,16 +38,20 @@ func (v *Vault) CreateToken(ctx context.Context, c Caller, r TokenRequest) (*Iss
 		if err != nil {
 			return nil, fault.Wrap(fault.Internal, fmt.Errorf("making a token: %w", err), "")
 		}
+		id, err := uuid.NewRandomFromReader(v.cfg.Random)
+		if err != nil {
+			text.Release()
+			return nil, fault.Wrap(fault.Internal, fmt.Errorf("making a token id: %w", err), "")
+		}
 		issued := &IssuedToken{Name: name, Role: role, Token: text}
 		err = a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
-			row, err := lockRole(ctx, tx, role)
-			if err != nil {
-				return err
-			}
-			if err := tx.DeleteDeadToken(ctx, name); err != nil {
-				return err
-			}
-			return insertToken(ctx, tx, v.cfg, issued, row.ID, fingerprint, r.ExpiresInSecs)
+			return a.regrant(ctx, tx, func(g *regrant) error {
+				held := g.set.role(role)
+				if held == nil {
+					return errNoRole
+				}
+				return g.insertToken(ctx, issued, id, held, fingerprint, r.ExpiresInSecs)
+			})
 		})
 		return issued, err
 	})
@@ -59,39 +64,31 @@ func checkExpiry(secs *int64) error {
 	return nil
 }
 
-func insertToken(ctx context.Context, tx *postgres.Tx, cfg Config, issued *IssuedToken, roleID uuid.UUID, fingerprint access.Fingerprint, expiresInSecs *int64) error {
-	id, err := uuid.NewRandomFromReader(cfg.Random)
-	if err != nil {
-		return fault.Wrap(fault.Internal, fmt.Errorf("making a token id: %w", err), "")
-	}
-	params := db.InsertTokenParams{ID: id, Name: issued.Name, RoleID: roleID, TokenSha256: fingerprint[:]}
-	if expiresInSecs != nil {
-		secs := float64(*expiresInSecs)
-		params.ExpiresInSecs = &secs
-	}
-	row, err := tx.InsertToken(ctx, params)
-	if postgres.IsUniqueViolation(err) {
-		return fault.New(fault.Conflict, "a token of this name exists already").WithCode("already_exists")
-	}
-	issued.CreatedAt, issued.ExpiresAt = row.CreatedAt, row.ExpiresAt
-	return err
-}
-
 // Tokens lists all tokens, revoked and expired ones too.
 func (v *Vault) Tokens(ctx context.Context, c Caller) ([]Token, error) {
 	op := operation{action: ActionTokenList, rule: needsAdmin}
 	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) ([]Token, error) {
-		rows, err := v.db.Tokens(ctx)
+		set, err := a.grants(ctx)
 		if err != nil {
 			return nil, err
 		}
-		tokens := make([]Token, len(rows))
-		for i, row := range rows {
-			tokens[i] = Token{
-				Name: row.Name, Role: row.Role, CreatedAt: row.CreatedAt, ExpiresAt: row.ExpiresAt,
-				RevokedAt: row.RevokedAt, LastUsedAt: row.LastUsedAt,
-			}
+		uses, err := v.db.TokenUses(ctx)
+		if err != nil {
+			return nil, err
 		}
+		used := make(map[uuid.UUID]time.Time, len(uses))
+		for _, use := range uses {
+			used[use.TokenID] = use.LastUsedAt
+		}
+		tokens := make([]Token, 0, len(set.tokens))
+		for _, t := range set.tokens {
+			one := Token{Name: t.Name, Role: t.role.Name, CreatedAt: t.CreatedAt, ExpiresAt: t.ExpiresAt, RevokedAt: t.RevokedAt}
+			if at, ok := used[t.ID]; ok {
+				one.LastUsedAt = &at
+			}
+			tokens = append(tokens, one)
+		}
+		slices.SortFunc(tokens, func(a, b Token) int { return strings.Compare(a.Name, b.Name) })
 		a.note("items", len(tokens))
 		return tokens, nil
 	})
@@ -106,30 +103,31 @@ func (v *Vault) RevokeToken(ctx context.Context, c Caller, name string) error {
 	op := operation{action: ActionTokenRevoke, rule: needsAdmin, detail: map[string]any{"token": parsed}}
 	_, err = pass(ctx, v, c, op, func(ctx context.Context, a *attempt) (struct{}, error) {
 		return struct{}{}, a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
-			if err := tx.BumpEpoch(ctx); err != nil {
-				return err
-			}
-			row, err := tx.LockToken(ctx, parsed)
-			if postgres.IsNotFound(err) {
-				return fault.New(fault.NotFound, "there is no such token")
-			}
-			if err != nil {
-				return err
-			}
-			if row.IsAdmin && row.RevokedAt == nil {
-				others, err := tx.CountOtherLiveAdminTokens(ctx, row.ID)
-				if err != nil {
-					return err
-				}
-				if others == 0 {
+			return a.regrant(ctx, tx, func(g *regrant) error {
+				token := g.set.token(parsed)
+				switch {
+				case token == nil:
+					return fault.New(fault.NotFound, "there is no such token")
+				case token.RevokedAt != nil:
+					return nil
+				case token.role.IsAdmin && !g.otherAdmin(token):
 					return fault.New(fault.Conflict, "this is the last live admin token: issue another one first").WithCode("last_admin_token")
 				}
-			}
-			_, err = tx.RevokeToken(ctx, row.ID)
-			return err
+				return g.revoke(ctx, token)
+			})
 		})
 	})
 	return err
+}
+
+// otherAdmin tells whether another admin token works.
+func (g *regrant) otherAdmin(than *heldToken) bool {
+	for _, t := range g.set.tokens {
+		if t.ID != than.ID && t.role.IsAdmin && t.live(g.now()) {
+			return true
+		}
+	}
+	return false
 }
 
 // tokenUses remembers when tokens were last used until housekeeping writes it down: an update per request would cost more

@@ -9,6 +9,8 @@
 //     were current in the round that did; a mutation and its record commit together, under the grants that allowed it.
 //   - I4: what can't be decided or verified is refused.
 //   - I5: a version opens only in its own place; one that doesn't raises an alarm.
+//   - I6: the database is no authority: grants count only as the set that the vault made, and what somebody with write access to the
+//     tables adds, edits or puts back has no effect, or fails closed with an alarm.
 //   - I9: a superseded version is valid until its expiry, by the database's clock, and never after.
 //   - I12: values and fingerprints are compared in constant time; verify opens every valid version whatever matched.
 package vault
@@ -29,6 +31,7 @@ import (
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/audit"
 	"github.com/sealkeep/sealkeep/internal/envelope"
+	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
@@ -93,6 +96,7 @@ type Vault struct {
 	db      *postgres.DB
 	trail   *audit.Trail
 	keeper  Keeper
+	keys    *integrity.Keyring
 	vaultID uuid.UUID
 	cfg     Config
 	log     *slog.Logger
@@ -111,18 +115,22 @@ type Vault struct {
 	partitionsUntil time.Time // as last ensured, on our clock
 }
 
-// New makes a Vault over a database whose schema was checked and a started trail. Stop the Vault before the trail, and the
-// trail before the database.
-func New(database *postgres.DB, trail *audit.Trail, keeper Keeper, vaultID uuid.UUID, cfg Config) (*Vault, error) {
+// New makes a Vault over a database whose schema was checked and a started trail. keys are those of this vault, the row purpose among
+// them, and outlive it. Stop the Vault before the trail, and the trail before the database.
+func New(database *postgres.DB, trail *audit.Trail, keeper Keeper, keys *integrity.Keyring, cfg Config) (*Vault, error) {
 	cfg.complete()
+	if _, ok := keys.ActiveKeyID(integrity.PurposeRow); !ok {
+		return nil, errors.New("vault: the keyring was opened without the key of rows")
+	}
 	sealer, err := envelope.NewSealer(cfg.Random)
 	if err != nil {
 		return nil, fmt.Errorf("making the sealer: %w", err)
 	}
 	v := &Vault{
-		db: database, trail: trail, keeper: keeper, vaultID: vaultID, cfg: cfg, log: cfg.Log,
-		sealer: sealer, uses: tokenUses{seen: map[uuid.UUID]time.Time{}}, grants: newGrants(),
+		db: database, trail: trail, keeper: keeper, keys: keys, vaultID: keys.VaultID(), cfg: cfg, log: cfg.Log,
+		sealer: sealer, uses: tokenUses{seen: map[uuid.UUID]time.Time{}},
 	}
+	v.grants = newGrants(v)
 	if v.rows, err = newSealedRows(cfg.SealedCacheBytes, cfg.Clock); err != nil {
 		return nil, fmt.Errorf("making room for sealed rows: %w", err)
 	}

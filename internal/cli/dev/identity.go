@@ -113,7 +113,7 @@ func initialise(ctx context.Context, f *folder, database *postgres.DB, keeper va
 
 // recoverToken issues another admin token for a vault whose file is gone.
 func recoverToken(ctx context.Context, f *folder, database *postgres.DB, keeper vault.Keeper, cfg vault.Config) (sensitive.Bytes, error) {
-	issued, err := vault.RecoverToken(ctx, database, keeper, "dev-"+rand.Text()[:12], nil, cfg)
+	issued, err := vault.RecoverToken(ctx, database, keeper, vault.Recovery{Name: "dev-" + rand.Text()[:12]}, cfg)
 	if err != nil {
 		return sensitive.Bytes{}, fmt.Errorf("%s is gone, and no other token could be made: %w", f.file(tokenFile), err)
 	}

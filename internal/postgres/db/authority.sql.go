@@ -13,19 +13,27 @@ import (
 )
 
 const authzState = `-- name: AuthzState :one
-SELECT vault_id, epoch, initialised FROM vault.authz_state
+SELECT vault_id, epoch, initialised, mac, key_id FROM vault.authz_state
 `
 
 type AuthzStateRow struct {
 	VaultID     uuid.UUID
 	Epoch       int64
 	Initialised bool
+	Mac         []byte
+	KeyID       *uuid.UUID
 }
 
 func (q *Queries) AuthzState(ctx context.Context) (AuthzStateRow, error) {
 	row := q.db.QueryRow(ctx, authzState)
 	var i AuthzStateRow
-	err := row.Scan(&i.VaultID, &i.Epoch, &i.Initialised)
+	err := row.Scan(
+		&i.VaultID,
+		&i.Epoch,
+		&i.Initialised,
+		&i.Mac,
+		&i.KeyID,
+	)
 	return i, err
 }
 
@@ -41,25 +49,12 @@ func (q *Queries) BumpEpoch(ctx context.Context) (int64, error) {
 	return epoch, err
 }
 
-const countLiveTokensOfRole = `-- name: CountLiveTokensOfRole :one
-SELECT count(*) FROM vault.admin_tokens
-WHERE role_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+const countRoles = `-- name: CountRoles :one
+SELECT count(id) FROM vault.roles
 `
 
-func (q *Queries) CountLiveTokensOfRole(ctx context.Context, roleID uuid.UUID) (int64, error) {
-	row := q.db.QueryRow(ctx, countLiveTokensOfRole, roleID)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
-}
-
-const countOtherLiveAdminTokens = `-- name: CountOtherLiveAdminTokens :one
-SELECT count(*) FROM vault.admin_tokens t JOIN vault.roles r ON r.id = t.role_id
-WHERE r.is_admin AND t.id <> $1 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > now())
-`
-
-func (q *Queries) CountOtherLiveAdminTokens(ctx context.Context, id uuid.UUID) (int64, error) {
-	row := q.db.QueryRow(ctx, countOtherLiveAdminTokens, id)
+func (q *Queries) CountRoles(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, countRoles)
 	var count int64
 	err := row.Scan(&count)
 	return count, err
@@ -76,34 +71,16 @@ func (q *Queries) CountSecrets(ctx context.Context) (int64, error) {
 	return count, err
 }
 
-const deleteDeadToken = `-- name: DeleteDeadToken :exec
-DELETE FROM vault.admin_tokens
-WHERE name = $1 AND (revoked_at IS NOT NULL OR expires_at <= now())
-`
-
-// Frees the name of a token that no longer works.
-func (q *Queries) DeleteDeadToken(ctx context.Context, name string) error {
-	_, err := q.db.Exec(ctx, deleteDeadToken, name)
-	return err
-}
-
-const deleteDeadTokensOfRole = `-- name: DeleteDeadTokensOfRole :exec
-DELETE FROM vault.admin_tokens
-WHERE role_id = $1 AND (revoked_at IS NOT NULL OR expires_at <= now())
-`
-
-func (q *Queries) DeleteDeadTokensOfRole(ctx context.Context, roleID uuid.UUID) error {
-	_, err := q.db.Exec(ctx, deleteDeadTokensOfRole, roleID)
-	return err
-}
-
-const deletePermissions = `-- name: DeletePermissions :exec
+const deletePermissions = `-- name: DeletePermissions :execrows
 DELETE FROM vault.role_permissions WHERE role_id = $1
 `
 
-func (q *Queries) DeletePermissions(ctx context.Context, roleID uuid.UUID) error {
-	_, err := q.db.Exec(ctx, deletePermissions, roleID)
-	return err
+func (q *Queries) DeletePermissions(ctx context.Context, roleID uuid.UUID) (int64, error) {
+	result, err := q.db.Exec(ctx, deletePermissions, roleID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const deleteRole = `-- name: DeleteRole :execrows
@@ -118,60 +95,80 @@ func (q *Queries) DeleteRole(ctx context.Context, id uuid.UUID) (int64, error) {
 	return result.RowsAffected(), nil
 }
 
-const grant = `-- name: Grant :one
-SELECT t.id, t.name, t.token_sha256, t.expires_at, t.revoked_at, r.name AS role, r.is_admin,
-       now()::timestamptz AS read_at, (SELECT epoch FROM vault.authz_state)::bigint AS epoch,
-       ARRAY(SELECT p.action FROM vault.role_permissions p WHERE p.role_id = r.id ORDER BY p.path, p.action)::text[] AS actions,
-       ARRAY(SELECT p.path FROM vault.role_permissions p WHERE p.role_id = r.id ORDER BY p.path, p.action)::text[] AS paths
-FROM vault.admin_tokens t JOIN vault.roles r ON r.id = t.role_id
-WHERE t.token_sha256 = $1
+const deleteToken = `-- name: DeleteToken :execrows
+DELETE FROM vault.admin_tokens WHERE id = $1
 `
 
-type GrantRow struct {
-	ID          uuid.UUID
-	Name        string
-	TokenSha256 []byte
-	ExpiresAt   *time.Time
-	RevokedAt   *time.Time
-	Role        string
-	IsAdmin     bool
-	ReadAt      time.Time
-	Epoch       int64
-	Actions     []string
-	Paths       []string
+func (q *Queries) DeleteToken(ctx context.Context, id uuid.UUID) (int64, error) {
+	result, err := q.db.Exec(ctx, deleteToken, id)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
-// Everything that decides what the bearer of one token may do, read at one instant.
-func (q *Queries) Grant(ctx context.Context, tokenSha256 []byte) (GrantRow, error) {
-	row := q.db.QueryRow(ctx, grant, tokenSha256)
-	var i GrantRow
-	err := row.Scan(
-		&i.ID,
-		&i.Name,
-		&i.TokenSha256,
-		&i.ExpiresAt,
-		&i.RevokedAt,
-		&i.Role,
-		&i.IsAdmin,
-		&i.ReadAt,
-		&i.Epoch,
-		&i.Actions,
-		&i.Paths,
-	)
-	return i, err
+const discardPermissions = `-- name: DiscardPermissions :execrows
+DELETE FROM vault.role_permissions
+`
+
+func (q *Queries) DiscardPermissions(ctx context.Context) (int64, error) {
+	result, err := q.db.Exec(ctx, discardPermissions)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const discardRoles = `-- name: DiscardRoles :execrows
+DELETE FROM vault.roles
+`
+
+func (q *Queries) DiscardRoles(ctx context.Context) (int64, error) {
+	result, err := q.db.Exec(ctx, discardRoles)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const discardTokens = `-- name: DiscardTokens :execrows
+DELETE FROM vault.admin_tokens
+`
+
+func (q *Queries) DiscardTokens(ctx context.Context) (int64, error) {
+	result, err := q.db.Exec(ctx, discardTokens)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const insertAuthzState = `-- name: InsertAuthzState :exec
-INSERT INTO vault.authz_state (vault_id, epoch, initialised) VALUES ($1, 1, true)
+INSERT INTO vault.authz_state (vault_id, epoch, initialised, mac, key_id) VALUES ($1, $2, $3, $4, $5)
 `
 
-func (q *Queries) InsertAuthzState(ctx context.Context, vaultID uuid.UUID) error {
-	_, err := q.db.Exec(ctx, insertAuthzState, vaultID)
+type InsertAuthzStateParams struct {
+	VaultID     uuid.UUID
+	Epoch       int64
+	Initialised bool
+	Mac         []byte
+	KeyID       *uuid.UUID
+}
+
+func (q *Queries) InsertAuthzState(ctx context.Context, arg InsertAuthzStateParams) error {
+	_, err := q.db.Exec(ctx, insertAuthzState,
+		arg.VaultID,
+		arg.Epoch,
+		arg.Initialised,
+		arg.Mac,
+		arg.KeyID,
+	)
 	return err
 }
 
 const insertKey = `-- name: InsertKey :exec
-INSERT INTO vault.keyring (key_id, purpose, wrapped_key, public_key, kms_key_id) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO vault.keyring (key_id, purpose, wrapped_key, public_key, kms_key_id, created_at, mac, mac_key_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 `
 
 type InsertKeyParams struct {
@@ -180,6 +177,9 @@ type InsertKeyParams struct {
 	WrappedKey []byte
 	PublicKey  []byte
 	KmsKeyID   string
+	CreatedAt  time.Time
+	Mac        []byte
+	MacKeyID   *uuid.UUID
 }
 
 func (q *Queries) InsertKey(ctx context.Context, arg InsertKeyParams) error {
@@ -189,28 +189,40 @@ func (q *Queries) InsertKey(ctx context.Context, arg InsertKeyParams) error {
 		arg.WrappedKey,
 		arg.PublicKey,
 		arg.KmsKeyID,
+		arg.CreatedAt,
+		arg.Mac,
+		arg.MacKeyID,
 	)
 	return err
 }
 
 const insertPermissions = `-- name: InsertPermissions :exec
-INSERT INTO vault.role_permissions (role_id, action, path)
-SELECT $1, unnest($2::text[]), unnest($3::text[])
+INSERT INTO vault.role_permissions (role_id, action, path, mac, key_id)
+SELECT $1, unnest($2::text[]), unnest($3::text[]), unnest($4::bytea[]), $5
 `
 
 type InsertPermissionsParams struct {
 	RoleID  uuid.UUID
 	Actions []string
 	Paths   []string
+	Macs    [][]byte
+	KeyID   *uuid.UUID
 }
 
 func (q *Queries) InsertPermissions(ctx context.Context, arg InsertPermissionsParams) error {
-	_, err := q.db.Exec(ctx, insertPermissions, arg.RoleID, arg.Actions, arg.Paths)
+	_, err := q.db.Exec(ctx, insertPermissions,
+		arg.RoleID,
+		arg.Actions,
+		arg.Paths,
+		arg.Macs,
+		arg.KeyID,
+	)
 	return err
 }
 
-const insertRole = `-- name: InsertRole :one
-INSERT INTO vault.roles (id, name, description, is_admin) VALUES ($1, $2, $3, $4) RETURNING created_at
+const insertRole = `-- name: InsertRole :exec
+INSERT INTO vault.roles (id, name, description, is_admin, created_at, mac, key_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 `
 
 type InsertRoleParams struct {
@@ -218,56 +230,60 @@ type InsertRoleParams struct {
 	Name        string
 	Description string
 	IsAdmin     bool
+	CreatedAt   time.Time
+	Mac         []byte
+	KeyID       *uuid.UUID
 }
 
-func (q *Queries) InsertRole(ctx context.Context, arg InsertRoleParams) (time.Time, error) {
-	row := q.db.QueryRow(ctx, insertRole,
+func (q *Queries) InsertRole(ctx context.Context, arg InsertRoleParams) error {
+	_, err := q.db.Exec(ctx, insertRole,
 		arg.ID,
 		arg.Name,
 		arg.Description,
 		arg.IsAdmin,
+		arg.CreatedAt,
+		arg.Mac,
+		arg.KeyID,
 	)
-	var created_at time.Time
-	err := row.Scan(&created_at)
-	return created_at, err
+	return err
 }
 
-const insertToken = `-- name: InsertToken :one
-INSERT INTO vault.admin_tokens (id, name, role_id, token_sha256, expires_at)
-VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5::float8))
-RETURNING created_at, expires_at
+const insertToken = `-- name: InsertToken :exec
+INSERT INTO vault.admin_tokens (id, name, role_id, token_sha256, created_at, expires_at, mac, key_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 `
 
 type InsertTokenParams struct {
-	ID            uuid.UUID
-	Name          string
-	RoleID        uuid.UUID
-	TokenSha256   []byte
-	ExpiresInSecs *float64
+	ID          uuid.UUID
+	Name        string
+	RoleID      uuid.UUID
+	TokenSha256 []byte
+	CreatedAt   time.Time
+	ExpiresAt   *time.Time
+	Mac         []byte
+	KeyID       *uuid.UUID
 }
 
-type InsertTokenRow struct {
-	CreatedAt time.Time
-	ExpiresAt *time.Time
-}
-
-// The expiry is reckoned on the database's clock, as it is judged by it.
-func (q *Queries) InsertToken(ctx context.Context, arg InsertTokenParams) (InsertTokenRow, error) {
-	row := q.db.QueryRow(ctx, insertToken,
+func (q *Queries) InsertToken(ctx context.Context, arg InsertTokenParams) error {
+	_, err := q.db.Exec(ctx, insertToken,
 		arg.ID,
 		arg.Name,
 		arg.RoleID,
 		arg.TokenSha256,
-		arg.ExpiresInSecs,
+		arg.CreatedAt,
+		arg.ExpiresAt,
+		arg.Mac,
+		arg.KeyID,
 	)
-	var i InsertTokenRow
-	err := row.Scan(&i.CreatedAt, &i.ExpiresAt)
-	return i, err
+	return err
 }
 
 const keys = `-- name: Keys :many
-SELECT key_id, purpose, wrapped_key, public_key, kms_key_id, created_at, retired_at
-FROM vault.keyring ORDER BY created_at, key_id
+SELECT key_id, purpose, wrapped_key, public_key, kms_key_id,
+       (CASE WHEN isfinite(created_at) THEN created_at ELSE 'epoch' END)::timestamptz AS created_at,
+       (retired_at IS NOT NULL)::boolean AS retired,
+       coalesce(CASE WHEN isfinite(retired_at) THEN retired_at END, 'epoch')::timestamptz AS retired_at, mac, mac_key_id
+FROM vault.keyring ORDER BY keyring.created_at, key_id
 `
 
 type KeysRow struct {
@@ -277,9 +293,13 @@ type KeysRow struct {
 	PublicKey  []byte
 	KmsKeyID   string
 	CreatedAt  time.Time
-	RetiredAt  *time.Time
+	Retired    bool
+	RetiredAt  time.Time
+	Mac        []byte
+	MacKeyID   *uuid.UUID
 }
 
+// An infinite time, which nothing of ours writes and the driver can't read, comes as one that no mac matches.
 func (q *Queries) Keys(ctx context.Context) ([]KeysRow, error) {
 	rows, err := q.db.Query(ctx, keys)
 	if err != nil {
@@ -296,91 +316,11 @@ func (q *Queries) Keys(ctx context.Context) ([]KeysRow, error) {
 			&i.PublicKey,
 			&i.KmsKeyID,
 			&i.CreatedAt,
+			&i.Retired,
 			&i.RetiredAt,
+			&i.Mac,
+			&i.MacKeyID,
 		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const lockRole = `-- name: LockRole :one
-SELECT id, name, description, is_admin, created_at FROM vault.roles WHERE name = $1 FOR UPDATE
-`
-
-type LockRoleRow struct {
-	ID          uuid.UUID
-	Name        string
-	Description string
-	IsAdmin     bool
-	CreatedAt   time.Time
-}
-
-func (q *Queries) LockRole(ctx context.Context, name string) (LockRoleRow, error) {
-	row := q.db.QueryRow(ctx, lockRole, name)
-	var i LockRoleRow
-	err := row.Scan(
-		&i.ID,
-		&i.Name,
-		&i.Description,
-		&i.IsAdmin,
-		&i.CreatedAt,
-	)
-	return i, err
-}
-
-const lockToken = `-- name: LockToken :one
-SELECT t.id, t.name, t.revoked_at, t.expires_at, r.is_admin
-FROM vault.admin_tokens t JOIN vault.roles r ON r.id = t.role_id
-WHERE t.name = $1 FOR UPDATE OF t
-`
-
-type LockTokenRow struct {
-	ID        uuid.UUID
-	Name      string
-	RevokedAt *time.Time
-	ExpiresAt *time.Time
-	IsAdmin   bool
-}
-
-func (q *Queries) LockToken(ctx context.Context, name string) (LockTokenRow, error) {
-	row := q.db.QueryRow(ctx, lockToken, name)
-	var i LockTokenRow
-	err := row.Scan(
-		&i.ID,
-		&i.Name,
-		&i.RevokedAt,
-		&i.ExpiresAt,
-		&i.IsAdmin,
-	)
-	return i, err
-}
-
-const permissions = `-- name: Permissions :many
-SELECT role_id, action, path FROM vault.role_permissions
-WHERE role_id = ANY ($1::uuid[]) ORDER BY role_id, path, action
-`
-
-type PermissionsRow struct {
-	RoleID uuid.UUID
-	Action string
-	Path   string
-}
-
-func (q *Queries) Permissions(ctx context.Context, roleIds []uuid.UUID) ([]PermissionsRow, error) {
-	rows, err := q.db.Query(ctx, permissions, roleIds)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []PermissionsRow
-	for rows.Next() {
-		var i PermissionsRow
-		if err := rows.Scan(&i.RoleID, &i.Action, &i.Path); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -392,116 +332,61 @@ func (q *Queries) Permissions(ctx context.Context, roleIds []uuid.UUID) ([]Permi
 }
 
 const revokeToken = `-- name: RevokeToken :execrows
-UPDATE vault.admin_tokens SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL
+UPDATE vault.admin_tokens SET revoked_at = $1, mac = $2, key_id = $3 WHERE id = $4 AND revoked_at IS NULL
 `
 
-func (q *Queries) RevokeToken(ctx context.Context, id uuid.UUID) (int64, error) {
-	result, err := q.db.Exec(ctx, revokeToken, id)
+type RevokeTokenParams struct {
+	RevokedAt *time.Time
+	Mac       []byte
+	KeyID     *uuid.UUID
+	ID        uuid.UUID
+}
+
+func (q *Queries) RevokeToken(ctx context.Context, arg RevokeTokenParams) (int64, error) {
+	result, err := q.db.Exec(ctx, revokeToken,
+		arg.RevokedAt,
+		arg.Mac,
+		arg.KeyID,
+		arg.ID,
+	)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
 }
 
-const roleByName = `-- name: RoleByName :one
-SELECT id, name, description, is_admin, created_at FROM vault.roles WHERE name = $1
+const setGrantsMAC = `-- name: SetGrantsMAC :execrows
+UPDATE vault.authz_state SET mac = $1, key_id = $2 WHERE epoch = $3
 `
 
-type RoleByNameRow struct {
-	ID          uuid.UUID
-	Name        string
-	Description string
-	IsAdmin     bool
-	CreatedAt   time.Time
+type SetGrantsMACParams struct {
+	Mac   []byte
+	KeyID *uuid.UUID
+	Epoch int64
 }
 
-func (q *Queries) RoleByName(ctx context.Context, name string) (RoleByNameRow, error) {
-	row := q.db.QueryRow(ctx, roleByName, name)
-	var i RoleByNameRow
-	err := row.Scan(
-		&i.ID,
-		&i.Name,
-		&i.Description,
-		&i.IsAdmin,
-		&i.CreatedAt,
-	)
-	return i, err
+func (q *Queries) SetGrantsMAC(ctx context.Context, arg SetGrantsMACParams) (int64, error) {
+	result, err := q.db.Exec(ctx, setGrantsMAC, arg.Mac, arg.KeyID, arg.Epoch)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
-const roles = `-- name: Roles :many
-SELECT id, name, description, is_admin, created_at FROM vault.roles ORDER BY name
+const tokenUses = `-- name: TokenUses :many
+SELECT token_id, last_used_at FROM vault.token_uses
 `
 
-type RolesRow struct {
-	ID          uuid.UUID
-	Name        string
-	Description string
-	IsAdmin     bool
-	CreatedAt   time.Time
-}
-
-func (q *Queries) Roles(ctx context.Context) ([]RolesRow, error) {
-	rows, err := q.db.Query(ctx, roles)
+func (q *Queries) TokenUses(ctx context.Context) ([]VaultTokenUse, error) {
+	rows, err := q.db.Query(ctx, tokenUses)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []RolesRow
+	var items []VaultTokenUse
 	for rows.Next() {
-		var i RolesRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.Name,
-			&i.Description,
-			&i.IsAdmin,
-			&i.CreatedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const tokens = `-- name: Tokens :many
-SELECT t.id, t.name, r.name AS role, t.created_at, t.expires_at, t.revoked_at, u.last_used_at
-FROM vault.admin_tokens t
-JOIN vault.roles r ON r.id = t.role_id
-LEFT JOIN vault.token_uses u ON u.token_id = t.id
-ORDER BY t.name
-`
-
-type TokensRow struct {
-	ID         uuid.UUID
-	Name       string
-	Role       string
-	CreatedAt  time.Time
-	ExpiresAt  *time.Time
-	RevokedAt  *time.Time
-	LastUsedAt *time.Time
-}
-
-func (q *Queries) Tokens(ctx context.Context) ([]TokensRow, error) {
-	rows, err := q.db.Query(ctx, tokens)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []TokensRow
-	for rows.Next() {
-		var i TokensRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.Name,
-			&i.Role,
-			&i.CreatedAt,
-			&i.ExpiresAt,
-			&i.RevokedAt,
-			&i.LastUsedAt,
-		); err != nil {
+		var i VaultTokenUse
+		if err := rows.Scan(&i.TokenID, &i.LastUsedAt); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -3,3 +3,14 @@
 //   sqlc v1.31.1
 
 package db
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+type VaultTokenUse struct {
+	TokenID    uuid.UUID
+	LastUsedAt time.Time
+}

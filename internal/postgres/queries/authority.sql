@@ -1,95 +1,69 @@
 -- name: AuthzState :one
-SELECT vault_id, epoch, initialised FROM vault.authz_state;
+SELECT vault_id, epoch, initialised, mac, key_id FROM vault.authz_state;
 
 -- name: InsertAuthzState :exec
-INSERT INTO vault.authz_state (vault_id, epoch, initialised) VALUES ($1, 1, true);
+INSERT INTO vault.authz_state (vault_id, epoch, initialised, mac, key_id) VALUES (@vault_id, @epoch, @initialised, @mac, @key_id);
 
 -- name: BumpEpoch :one
 -- Every change of a grant raises the epoch in the same transaction; the row's lock also serialises such changes.
 UPDATE vault.authz_state SET epoch = epoch + 1 RETURNING epoch;
 
+-- name: SetGrantsMAC :execrows
+UPDATE vault.authz_state SET mac = @mac, key_id = @key_id WHERE epoch = @epoch;
+
 -- name: CountSecrets :one
 SELECT count(id) FROM vault.secrets;
 
+-- name: CountRoles :one
+SELECT count(id) FROM vault.roles;
+
 -- name: InsertKey :exec
-INSERT INTO vault.keyring (key_id, purpose, wrapped_key, public_key, kms_key_id) VALUES ($1, $2, $3, $4, $5);
+INSERT INTO vault.keyring (key_id, purpose, wrapped_key, public_key, kms_key_id, created_at, mac, mac_key_id)
+VALUES (@key_id, @purpose, @wrapped_key, @public_key, @kms_key_id, @created_at, @mac, @mac_key_id);
 
 -- name: Keys :many
-SELECT key_id, purpose, wrapped_key, public_key, kms_key_id, created_at, retired_at
-FROM vault.keyring ORDER BY created_at, key_id;
+-- An infinite time, which nothing of ours writes and the driver can't read, comes as one that no mac matches.
+SELECT key_id, purpose, wrapped_key, public_key, kms_key_id,
+       (CASE WHEN isfinite(created_at) THEN created_at ELSE 'epoch' END)::timestamptz AS created_at,
+       (retired_at IS NOT NULL)::boolean AS retired,
+       coalesce(CASE WHEN isfinite(retired_at) THEN retired_at END, 'epoch')::timestamptz AS retired_at, mac, mac_key_id
+FROM vault.keyring ORDER BY keyring.created_at, key_id;
 
--- name: InsertRole :one
-INSERT INTO vault.roles (id, name, description, is_admin) VALUES ($1, $2, $3, $4) RETURNING created_at;
-
--- name: RoleByName :one
-SELECT id, name, description, is_admin, created_at FROM vault.roles WHERE name = $1;
-
--- name: LockRole :one
-SELECT id, name, description, is_admin, created_at FROM vault.roles WHERE name = $1 FOR UPDATE;
-
--- name: Roles :many
-SELECT id, name, description, is_admin, created_at FROM vault.roles ORDER BY name;
+-- name: InsertRole :exec
+INSERT INTO vault.roles (id, name, description, is_admin, created_at, mac, key_id)
+VALUES (@id, @name, @description, @is_admin, @created_at, @mac, @key_id);
 
 -- name: DeleteRole :execrows
 DELETE FROM vault.roles WHERE id = $1;
 
--- name: CountLiveTokensOfRole :one
-SELECT count(*) FROM vault.admin_tokens
-WHERE role_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
-
--- name: DeleteDeadTokensOfRole :exec
-DELETE FROM vault.admin_tokens
-WHERE role_id = $1 AND (revoked_at IS NOT NULL OR expires_at <= now());
-
--- name: DeleteDeadToken :exec
--- Frees the name of a token that no longer works.
-DELETE FROM vault.admin_tokens
-WHERE name = $1 AND (revoked_at IS NOT NULL OR expires_at <= now());
-
--- name: Permissions :many
-SELECT role_id, action, path FROM vault.role_permissions
-WHERE role_id = ANY (@role_ids::uuid[]) ORDER BY role_id, path, action;
-
--- name: DeletePermissions :exec
+-- name: DeletePermissions :execrows
 DELETE FROM vault.role_permissions WHERE role_id = $1;
 
 -- name: InsertPermissions :exec
-INSERT INTO vault.role_permissions (role_id, action, path)
-SELECT @role_id, unnest(@actions::text[]), unnest(@paths::text[]);
+INSERT INTO vault.role_permissions (role_id, action, path, mac, key_id)
+SELECT @role_id, unnest(@actions::text[]), unnest(@paths::text[]), unnest(@macs::bytea[]), @key_id;
 
--- name: InsertToken :one
--- The expiry is reckoned on the database's clock, as it is judged by it.
-INSERT INTO vault.admin_tokens (id, name, role_id, token_sha256, expires_at)
-VALUES (@id, @name, @role_id, @token_sha256, now() + make_interval(secs => sqlc.narg(expires_in_secs)::float8))
-RETURNING created_at, expires_at;
-
--- name: Tokens :many
-SELECT t.id, t.name, r.name AS role, t.created_at, t.expires_at, t.revoked_at, u.last_used_at
-FROM vault.admin_tokens t
-JOIN vault.roles r ON r.id = t.role_id
-LEFT JOIN vault.token_uses u ON u.token_id = t.id
-ORDER BY t.name;
-
--- name: LockToken :one
-SELECT t.id, t.name, t.revoked_at, t.expires_at, r.is_admin
-FROM vault.admin_tokens t JOIN vault.roles r ON r.id = t.role_id
-WHERE t.name = $1 FOR UPDATE OF t;
-
--- name: CountOtherLiveAdminTokens :one
-SELECT count(*) FROM vault.admin_tokens t JOIN vault.roles r ON r.id = t.role_id
-WHERE r.is_admin AND t.id <> $1 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > now());
+-- name: InsertToken :exec
+INSERT INTO vault.admin_tokens (id, name, role_id, token_sha256, created_at, expires_at, mac, key_id)
+VALUES (@id, @name, @role_id, @token_sha256, @created_at, @expires_at, @mac, @key_id);
 
 -- name: RevokeToken :execrows
-UPDATE vault.admin_tokens SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL;
+UPDATE vault.admin_tokens SET revoked_at = @revoked_at, mac = @mac, key_id = @key_id WHERE id = @id AND revoked_at IS NULL;
 
--- name: Grant :one
--- Everything that decides what the bearer of one token may do, read at one instant.
-SELECT t.id, t.name, t.token_sha256, t.expires_at, t.revoked_at, r.name AS role, r.is_admin,
-       now()::timestamptz AS read_at, (SELECT epoch FROM vault.authz_state)::bigint AS epoch,
-       ARRAY(SELECT p.action FROM vault.role_permissions p WHERE p.role_id = r.id ORDER BY p.path, p.action)::text[] AS actions,
-       ARRAY(SELECT p.path FROM vault.role_permissions p WHERE p.role_id = r.id ORDER BY p.path, p.action)::text[] AS paths
-FROM vault.admin_tokens t JOIN vault.roles r ON r.id = t.role_id
-WHERE t.token_sha256 = $1;
+-- name: DeleteToken :execrows
+DELETE FROM vault.admin_tokens WHERE id = $1;
+
+-- name: DiscardTokens :execrows
+DELETE FROM vault.admin_tokens;
+
+-- name: DiscardPermissions :execrows
+DELETE FROM vault.role_permissions;
+
+-- name: DiscardRoles :execrows
+DELETE FROM vault.roles;
+
+-- name: TokenUses :many
+SELECT token_id, last_used_at FROM vault.token_uses;
 
 -- name: TouchTokens :exec
 INSERT INTO vault.token_uses (token_id, last_used_at)

@@ -1,0 +1,93 @@
+package sealkeeptest
+
+import (
+	"context"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/sealkeep/sealkeep/internal/integrity"
+	"github.com/sealkeep/sealkeep/internal/pgtest"
+	"github.com/sealkeep/sealkeep/internal/postgres"
+)
+
+// Reseal gives every row that a test has edited the MAC that the vault would have given it, and the grants another epoch if
+// one of theirs was: so a test brings about what the vault itself could have (a token that has expired by now, a version whose grace
+// has passed) without waiting for it. Rows that nobody edited are not written to.
+func Reseal(t testing.TB, d *pgtest.Database, keys *integrity.Keyring) {
+	t.Helper()
+	resealGrants(t, d, keys)
+}
+
+// sealedRow is what every table has.
+type sealedRow struct {
+	mac   []byte
+	keyID *uuid.UUID
+}
+
+// stale tells whether a row needs another MAC, which it gives.
+func stale(t testing.TB, keys *integrity.Keyring, row integrity.Row, stored sealedRow) ([]byte, uuid.UUID, bool) {
+	t.Helper()
+	if keys.Check(row, stored.mac, stored.keyID) == nil {
+		return stored.mac, *stored.keyID, false
+	}
+	mac, keyID, err := keys.MAC(row)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mac, keyID, true
+}
+
+func resealGrants(t testing.TB, d *pgtest.Database, keys *integrity.Keyring) {
+	t.Helper()
+	database, err := postgres.Open(t.Context(), postgres.Config{ConnString: d.URL(pgtest.Superuser), Process: "reseal", MaxConns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer database.Close()
+	rows, err := database.Grants(context.WithoutCancel(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var macs [][]byte
+	var state postgres.GrantRow
+	for _, r := range rows {
+		var row integrity.Row
+		var sql string
+		switch r.Kind {
+		case "state":
+			state = r
+			continue
+		case "role":
+			row, sql = integrity.Role{ID: r.ID, Name: r.Name, Description: r.Text, IsAdmin: r.Flag, CreatedAt: r.CreatedAt},
+				"UPDATE vault.roles SET mac = $1, key_id = $2 WHERE id = $3"
+		case "permission":
+			row, sql = integrity.Permission{RoleID: r.ID, Action: r.Name, Path: r.Text},
+				"UPDATE vault.role_permissions SET mac = $1, key_id = $2 WHERE role_id = $3 AND action = $4 AND path = $5"
+		case "token":
+			row, sql = integrity.Token{
+				ID: r.ID, Name: r.Name, RoleID: *r.RoleID, Fingerprint: r.Fingerprint, CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, RevokedAt: r.RevokedAt,
+			}, "UPDATE vault.admin_tokens SET mac = $1, key_id = $2 WHERE id = $3"
+		}
+		mac, keyID, edited := stale(t, keys, row, sealedRow{r.MAC, r.KeyID})
+		macs = append(macs, mac)
+		if edited {
+			args := []any{mac, keyID, r.ID}
+			if r.Kind == "permission" {
+				args = append(args, r.Name, r.Text)
+			}
+			d.Exec(t, sql, args...)
+		}
+	}
+	snapshot := integrity.Grants{VaultID: state.ID, Epoch: state.Epoch, Initialised: state.Flag, Digest: integrity.DigestGrants(macs)}
+	if keys.Check(snapshot, state.MAC, state.KeyID) == nil {
+		return
+	}
+	snapshot.Epoch++
+	mac, keyID, err := keys.MAC(snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Exec(t, "UPDATE vault.authz_state SET epoch = $1, mac = $2, key_id = $3", snapshot.Epoch, mac, keyID)
+}
+

@@ -1,0 +1,153 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/sealkeep/sealkeep/internal/access"
+	"github.com/sealkeep/sealkeep/internal/audit"
+	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/integrity"
+	"github.com/sealkeep/sealkeep/internal/postgres"
+)
+
+// Recovery asks for an admin token without one.
+type Recovery struct {
+	Name          string
+	ExpiresInSecs *int64 // nil means never; 1 to ten years
+	// DiscardGrants removes every role and token that is there, verified or not, instead of refusing when they don't verify. What
+	// the vault knew of them is lost.
+	DiscardGrants bool
+}
+
+// RecoverToken issues a token of the built-in admin role to whoever holds the database and the KMS, for when every admin
+// token is lost. It is audited on a stream of its own.
+func RecoverToken(ctx context.Context, database *postgres.DB, keeper Keeper, r Recovery, cfg Config) (*IssuedToken, error) {
+	cfg.complete()
+	parsed, err := access.ParseEntityName(r.Name)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkExpiry(r.ExpiresInSecs); err != nil {
+		return nil, err
+	}
+	vaultID, initialised, err := LoadIdentity(ctx, database)
+	if err != nil {
+		return nil, postgres.Fault(err)
+	}
+	if !initialised {
+		return nil, fault.New(fault.Conflict, "the vault isn't initialised: run `sealkeep init`")
+	}
+	keyring, err := OpenKeyring(ctx, database, keeper, vaultID, integrity.PurposeAudit)
+	if err != nil {
+		return nil, err
+	}
+	defer keyring.Close()
+	text, fingerprint, err := access.NewToken(cfg.Random)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, fmt.Errorf("making a token: %w", err), "")
+	}
+	issued := &IssuedToken{Name: parsed, Role: AdminRole, Token: text}
+	err = database.InTx(ctx, func(tx *postgres.Tx) error {
+		if err := recoverIn(ctx, tx, keyring, issued, fingerprint, r, cfg); err != nil {
+			return err
+		}
+		detail := map[string]any{"token": issued.Name, "role": issued.Role}
+		if r.DiscardGrants {
+			detail["discarded_grants"] = true
+		}
+		return audit.AppendOffline(ctx, tx, keyring, vaultID, "token recover",
+			offlineRecord("token recover", ActionTokenRecover, string(encoded(detail))))
+	})
+	if err != nil {
+		issued.Release()
+		return nil, postgres.Fault(err)
+	}
+	return issued, nil
+}
+
+// recoverIn adds the token to grants that verify, or to none.
+func recoverIn(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, issued *IssuedToken, fingerprint access.Fingerprint, r Recovery, cfg Config) error {
+	if r.DiscardGrants {
+		return discardGrants(ctx, tx, keys, issued, fingerprint, r, cfg)
+	}
+	id, err := newID(cfg, "token")
+	if err != nil {
+		return err
+	}
+	err = changeGrants(ctx, tx, keys, func(g *regrant) error {
+		role := g.set.role(AdminRole)
+		if role == nil {
+			return damaged("role", AdminRole, errors.New("it is missing"))
+		}
+		return g.insertToken(ctx, issued, id, role, fingerprint, r.ExpiresInSecs)
+	})
+	if errors.Is(err, errDamaged) {
+		return fault.Wrap(fault.Conflict, err, "the roles and tokens in the database don't verify: somebody changed them past the vault. "+
+			"Put the database back as it was, from a backup, or give up every role and token that is there with --discard-grants").WithCode("unverifiable")
+	}
+	return err
+}
+
+// discardGrants makes the grants anew: the role admin and one token of it.
+func discardGrants(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, issued *IssuedToken, fingerprint access.Fingerprint, r Recovery, cfg Config) error {
+	if err := tx.BumpEpoch(ctx); err != nil {
+		return err
+	}
+	rows, err := tx.Grants(ctx)
+	if err != nil {
+		return err
+	}
+	for _, discard := range []func(context.Context) (int64, error){tx.DiscardTokens, tx.DiscardPermissions, tx.DiscardRoles} {
+		if _, err := discard(ctx); err != nil {
+			return err
+		}
+	}
+	server, err := tx.ServerIdentity(ctx)
+	if err != nil {
+		return fmt.Errorf("asking the server for its time: %w", err)
+	}
+	g := noGrants(tx, keys, markOf(rows).Epoch, server.ReadAt)
+	if err := g.insertAdmin(ctx, issued, fingerprint, r.ExpiresInSecs, cfg); err != nil {
+		return err
+	}
+	return g.seal(ctx)
+}
+
+// noGrants begins a set of grants that is empty.
+func noGrants(tx *postgres.Tx, keys *integrity.Keyring, epoch int64, at time.Time) *regrant {
+	return &regrant{tx: tx, keys: keys, epoch: epoch, set: &authority{
+		vaultID: keys.VaultID(), readAt: at, roles: map[uuid.UUID]*heldRole{}, tokens: map[uuid.UUID]*heldToken{},
+	}}
+}
+
+// insertAdmin makes the built-in role and a token of it.
+func (g *regrant) insertAdmin(ctx context.Context, issued *IssuedToken, fingerprint access.Fingerprint, expiresInSecs *int64, cfg Config) error {
+	roleID, err := newID(cfg, "role")
+	if err != nil {
+		return err
+	}
+	tokenID, err := newID(cfg, "token")
+	if err != nil {
+		return err
+	}
+	role, err := g.insertRole(ctx, integrity.Role{
+		ID: roleID, Name: AdminRole, Description: "May do everything.", IsAdmin: true, CreatedAt: g.now(),
+	})
+	if err != nil {
+		return err
+	}
+	return g.insertToken(ctx, issued, tokenID, role, fingerprint, expiresInSecs)
+}
+
+func newID(cfg Config, of string) (uuid.UUID, error) {
+	id, err := uuid.NewRandomFromReader(cfg.Random)
+	if err != nil {
+		return id, fault.Wrap(fault.Internal, fmt.Errorf("making a %s id: %w", of, err), "")
+	}
+	return id, nil
+}

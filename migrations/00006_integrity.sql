@@ -1,0 +1,36 @@
+-- +goose Up
+-- Rows that can't be forged: what a secret's MAC covers beside its own columns, what remains of a secret that was deleted, and what
+-- writing MACs and verifying the grants takes. A vault that was initialised before has no MACs, and no process works on it.
+SET LOCAL ROLE vault_owner;
+
+ALTER TABLE vault.secrets
+    ADD COLUMN revision bigint NOT NULL DEFAULT 1 CHECK (revision > 0),
+    ADD COLUMN versions_digest bytea;
+COMMENT ON COLUMN vault.secrets.revision IS 'Raised by every change of the secret or of its versions'' rows; it never goes back.';
+COMMENT ON COLUMN vault.secrets.versions_digest IS 'SHA-256 over the macs of all its versions'' rows, by version.';
+
+ALTER TABLE vault.keyring ADD COLUMN mac_key_id uuid;
+COMMENT ON COLUMN vault.keyring.mac_key_id IS 'The row root that mac is under; key_id is the row''s own.';
+
+CREATE TABLE vault.deleted_secrets (
+    secret_id  uuid PRIMARY KEY,
+    name       text COLLATE "C" NOT NULL CHECK (octet_length(name) BETWEEN 1 AND 255),
+    revision   bigint NOT NULL CHECK (revision > 0),
+    deleted_at timestamptz NOT NULL,
+    mac        bytea,
+    key_id     uuid
+);
+COMMENT ON TABLE vault.deleted_secrets IS 'What remains of a deleted secret, so that one that is merely gone is told from it.';
+ALTER TABLE vault.deleted_secrets ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+REVOKE ALL ON vault.deleted_secrets FROM PUBLIC;
+
+GRANT UPDATE (revision, versions_digest) ON vault.secrets TO vault_api, vault_rotator;
+GRANT SELECT, INSERT ON vault.deleted_secrets TO vault_api;
+CREATE POLICY vault_api ON vault.deleted_secrets FOR ALL TO vault_api USING (true) WITH CHECK (true);
+
+-- token recover reads and verifies all grants before it adds one; with --discard-grants it removes them.
+GRANT SELECT, DELETE ON vault.role_permissions TO vault_operator;
+GRANT DELETE ON vault.roles TO vault_operator;
+CREATE POLICY vault_operator ON vault.role_permissions FOR ALL TO vault_operator USING (true) WITH CHECK (true);
+
+RESET ROLE;
