@@ -6,6 +6,11 @@ SET LOCAL ROLE vault_owner;
 ALTER TABLE vault.secrets
     ADD COLUMN revision bigint NOT NULL DEFAULT 1 CHECK (revision > 0),
     ADD COLUMN versions_digest bytea;
+-- Nothing of ours writes an infinite time, which the processes couldn't read, let alone verify.
+ALTER TABLE vault.secrets ADD CONSTRAINT secrets_finite
+    CHECK (isfinite(created_at) AND isfinite(updated_at) AND isfinite(next_rotation_at)) NOT VALID;
+ALTER TABLE vault.secret_versions ADD CONSTRAINT secret_versions_finite
+    CHECK (isfinite(created_at) AND isfinite(wrapped_at) AND isfinite(expires_at)) NOT VALID;
 COMMENT ON COLUMN vault.secrets.revision IS 'Raised by every change of the secret or of its versions'' rows; it never goes back.';
 COMMENT ON COLUMN vault.secrets.versions_digest IS 'SHA-256 over the macs of all its versions'' rows, by version.';
 

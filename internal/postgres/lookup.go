@@ -7,22 +7,24 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/sealkeep/sealkeep/internal/postgres/db"
 )
 
 // SealedSecret is a secret with its current version, or all valid ones, sealed as they are stored, and what tells whether any
 // of it has changed since. The slices are the receiver's.
 type SealedSecret struct {
-	ID             uuid.UUID
-	Name           string
-	Kind           string
-	Format         string
-	CurrentVersion int64
-	Tuple          Tuple
+	db.VaultSecret
+	Tuple Tuple
 	// Versions are the current one, or those that were valid when they were read, newest first. The current one is missing
 	// only where the database was tampered with.
 	Versions []SealedVersion
 	// All tells that Versions are all valid ones.
 	All bool
+	// MACs are those of all rows of its versions, by version, of valid ones and others; only with All.
+	MACs [][]byte
+	// Deleted tells that there is a record of its having been deleted.
+	Deleted bool
 }
 
 // SealedVersion is one version, sealed.
@@ -36,6 +38,9 @@ type SealedVersion struct {
 	Ciphertext []byte
 	CreatedAt  time.Time
 	ExpiresAt  *time.Time
+	WrappedAt  time.Time
+	MAC        []byte
+	KeyID      *uuid.UUID
 	Tuple      Tuple
 }
 
@@ -62,16 +67,26 @@ func (d *DB) LookupConn(ctx context.Context) (*LookupConn, error) {
 // writes and the driver can't read, would keep everybody in the same lookup from an answer: it comes as one long past. OFFSET
 // 0 keeps the planner from turning the lookups into a join of whole tables, which it likes while they are small.
 const sealedSQL = `
-SELECT s.id, s.name, s.kind, s.format, s.current_version, s.ctid, s.xmin, wanted.everything,
+SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version,
+       CASE WHEN s.next_rotation_at IS NULL OR isfinite(s.next_rotation_at) THEN s.next_rotation_at ELSE 'epoch' END,
+       s.target, s.custom_metadata, CASE WHEN isfinite(s.created_at) THEN s.created_at ELSE 'epoch' END,
+       CASE WHEN isfinite(s.updated_at) THEN s.updated_at ELSE 'epoch' END, s.mac, s.key_id, s.revision, s.versions_digest,
+       s.ctid, s.xmin, wanted.everything, (SELECT true FROM ONLY vault.deleted_secrets d WHERE d.secret_id = s.id) IS NOT NULL,
+       CASE WHEN wanted.everything THEN
+           ARRAY(SELECT a.mac FROM ONLY vault.secret_versions a WHERE a.secret_id = s.id ORDER BY a.version) END,
        v.version, v.version_uid, v.state, v.kms_key_id, v.wrapped_dek, v.nonce, v.ciphertext,
        CASE WHEN isfinite(v.created_at) THEN v.created_at ELSE 'epoch' END,
-       CASE WHEN v.expires_at IS NULL OR isfinite(v.expires_at) THEN v.expires_at ELSE 'epoch' END, v.ctid, v.xmin
+       CASE WHEN v.expires_at IS NULL OR isfinite(v.expires_at) THEN v.expires_at ELSE 'epoch' END,
+       CASE WHEN isfinite(v.wrapped_at) THEN v.wrapped_at ELSE 'epoch' END, v.mac, v.key_id, v.ctid, v.xmin
 FROM unnest($1::text[], $2::boolean[]) AS wanted (name, everything)
 CROSS JOIN LATERAL (
-    SELECT id, name, kind, format, current_version, ctid, xmin FROM ONLY vault.secrets WHERE name = wanted.name OFFSET 0
+    SELECT id, name, kind, format, description, rotation_interval_secs, grace_period_secs, current_version, next_rotation_at,
+           target, custom_metadata, created_at, updated_at, mac, key_id, revision, versions_digest, ctid, xmin
+    FROM ONLY vault.secrets WHERE name = wanted.name OFFSET 0
 ) s
 LEFT JOIN LATERAL (
-    SELECT version, version_uid, state, kms_key_id, wrapped_dek, nonce, ciphertext, created_at, expires_at, ctid, xmin
+    SELECT version, version_uid, state, kms_key_id, wrapped_dek, nonce, ciphertext, created_at, expires_at, wrapped_at, mac, key_id,
+           ctid, xmin
     FROM ONLY vault.secret_versions
     WHERE secret_id = s.id
       AND (state = 'current' OR (wanted.everything AND state = 'superseded' AND expires_at > clock_timestamp())) OFFSET 0
@@ -98,13 +113,16 @@ func (c *LookupConn) Sealed(ctx context.Context, wanted []Wanted) ([]SealedSecre
 			number                 *int64
 			uid                    *uuid.UUID
 			state, kmsKeyID        *string
-			createdAt              *time.Time
+			createdAt, wrappedAt   *time.Time
 			secretAt, versionAt    pgtype.TID
 			versionXmin            *uint32
 			wrapped, nonce, sealed []byte
 		)
-		err := rows.Scan(&s.ID, &s.Name, &s.Kind, &s.Format, &s.CurrentVersion, &secretAt, &s.Tuple.Xmin, &s.All,
-			&number, &uid, &state, &kmsKeyID, &wrapped, &nonce, &sealed, &createdAt, &v.ExpiresAt, &versionAt, &versionXmin)
+		err := rows.Scan(&s.ID, &s.Name, &s.Kind, &s.Format, &s.Description, &s.RotationIntervalSecs, &s.GracePeriodSecs, &s.CurrentVersion,
+			&s.NextRotationAt, &s.Target, &s.CustomMetadata, &s.CreatedAt, &s.UpdatedAt, &s.Mac, &s.KeyID, &s.Revision, &s.VersionsDigest,
+			&secretAt, &s.Tuple.Xmin, &s.All, &s.Deleted, &s.MACs,
+			&number, &uid, &state, &kmsKeyID, &wrapped, &nonce, &sealed, &createdAt, &v.ExpiresAt, &wrappedAt, &v.MAC, &v.KeyID,
+			&versionAt, &versionXmin)
 		if err != nil {
 			return nil, fmt.Errorf("looking up secrets: %w", err)
 		}
@@ -116,6 +134,7 @@ func (c *LookupConn) Sealed(ctx context.Context, wanted []Wanted) ([]SealedSecre
 			continue // a secret without any valid version
 		}
 		v.Version, v.UID, v.State, v.KMSKeyID, v.CreatedAt = *number, *uid, *state, *kmsKeyID, *createdAt
+		v.WrappedAt = *wrappedAt
 		v.Tuple = Tuple{Block: versionAt.BlockNumber, Offset: versionAt.OffsetNumber, Xmin: *versionXmin}
 		v.WrappedDEK, v.Nonce, v.Ciphertext = wrapped, nonce, sealed
 		last := &found[len(found)-1]

@@ -3,12 +3,14 @@ package sealkeeptest
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/pgtest"
 	"github.com/sealkeep/sealkeep/internal/postgres"
+	"github.com/sealkeep/sealkeep/internal/postgres/db"
 )
 
 // Reseal gives every row that a test has edited the MAC that the vault would have given it, and the grants another epoch if
@@ -17,6 +19,62 @@ import (
 func Reseal(t testing.TB, d *pgtest.Database, keys *integrity.Keyring) {
 	t.Helper()
 	resealGrants(t, d, keys)
+	resealSecrets(t, d, keys)
+}
+
+// versionRow is a row of vault.secret_versions.
+type versionRow struct {
+	SecretID   uuid.UUID
+	Version    int64
+	UID        uuid.UUID
+	State      string
+	KMSKeyID   string
+	WrappedDEK []byte
+	Nonce      []byte
+	Hash       []byte
+	CreatedAt  time.Time
+	ExpiresAt  *time.Time
+	WrappedAt  time.Time
+	MAC        []byte
+	KeyID      *uuid.UUID
+}
+
+func resealSecrets(t testing.TB, d *pgtest.Database, keys *integrity.Keyring) {
+	t.Helper()
+	versions := map[uuid.UUID][][]byte{}
+	for _, v := range pgtest.Query[versionRow](t, d, `
+		SELECT secret_id, version, version_uid, state, kms_key_id, wrapped_dek, nonce, sha256(ciphertext), created_at, expires_at, wrapped_at,
+		       mac, key_id
+		FROM vault.secret_versions ORDER BY secret_id, version`) {
+		mac, keyID, edited := stale(t, keys, integrity.Version{
+			SecretID: v.SecretID, Version: v.Version, UID: v.UID, State: v.State, KMSKeyID: v.KMSKeyID, WrappedDEK: v.WrappedDEK, Nonce: v.Nonce,
+			CiphertextSHA256: v.Hash, CreatedAt: v.CreatedAt, ExpiresAt: v.ExpiresAt, WrappedAt: v.WrappedAt,
+		}, sealedRow{v.MAC, v.KeyID})
+		if edited {
+			d.Exec(t, "UPDATE vault.secret_versions SET mac = $1, key_id = $2 WHERE secret_id = $3 AND version = $4", mac, keyID, v.SecretID, v.Version)
+		}
+		versions[v.SecretID] = append(versions[v.SecretID], mac)
+	}
+	for _, s := range pgtest.Query[db.VaultSecret](t, d, `
+		SELECT id, name, kind, format, description, rotation_interval_secs, grace_period_secs, current_version, next_rotation_at, target,
+		       custom_metadata, created_at, updated_at, mac, key_id, revision, versions_digest
+		FROM vault.secrets`) {
+		digest := integrity.DigestVersions(versions[s.ID])
+		row := integrity.Secret{
+			ID: s.ID, Name: s.Name, Kind: s.Kind, Format: s.Format, Description: s.Description, RotationIntervalSecs: s.RotationIntervalSecs,
+			GracePeriodSecs: s.GracePeriodSecs, CurrentVersion: s.CurrentVersion, NextRotationAt: s.NextRotationAt, Target: s.Target,
+			CustomMetadata: s.CustomMetadata, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt, Revision: s.Revision, VersionsDigest: digest[:],
+		}
+		if keys.Check(row, s.Mac, s.KeyID) == nil {
+			continue
+		}
+		row.Revision++
+		mac, keyID, err := keys.MAC(row)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Exec(t, "UPDATE vault.secrets SET revision = $1, versions_digest = $2, mac = $3, key_id = $4 WHERE id = $5", row.Revision, digest[:], mac, keyID, s.ID)
+	}
 }
 
 // sealedRow is what every table has.
@@ -90,4 +148,3 @@ func resealGrants(t testing.TB, d *pgtest.Database, keys *integrity.Keyring) {
 	}
 	d.Exec(t, "UPDATE vault.authz_state SET epoch = $1, mac = $2, key_id = $3", snapshot.Epoch, mac, keyID)
 }
-

@@ -54,7 +54,9 @@ func (t *heldToken) live(at time.Time) bool {
 }
 
 // damaged says which row of the grants doesn't verify.
-func damaged(what, name string, err error) error { return fmt.Errorf("%w: %s %q: %w", errDamaged, what, name, err) }
+func damaged(what, name string, err error) error {
+	return fmt.Errorf("%w: %s %q: %w", errDamaged, what, name, err)
+}
 
 var errNoSnapshot = fmt.Errorf("%w: the row of vault.authz_state is missing", errDamaged)
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
 	"github.com/sealkeep/sealkeep/internal/secret"
@@ -55,27 +56,23 @@ func (v *Vault) insert(ctx context.Context, a *attempt, name secret.Name, settin
 	disclosed := a.mayRead()
 	a.version = 1
 	a.note("disclosed", disclosed)
-	var createdAt time.Time
+	// The database's time as it was told last: asking in the transaction would cost a round trip.
+	createdAt := v.trail.DatabaseTime()
+	params, err := v.newSecret(id, name, settings, m.Format, sealed, createdAt)
+	if err != nil {
+		return nil, err
+	}
 	err = a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
-		var err error
-		createdAt, err = tx.InsertSecret(ctx, db.InsertSecretParams{
-			ID: id, Name: name.String(), Kind: string(settings.Kind), Format: string(m.Format),
-			Description: settings.Description, RotationIntervalSecs: wholeSecondsOf(settings.RotationInterval),
-			GracePeriodSecs: int64(settings.GracePeriod / time.Second), NextRotationInSecs: secondsOf(settings.RotationInterval),
-			CustomMetadata: secret.EncodeCustomMetadata(settings.CustomMetadata),
-		})
+		err := tx.InsertSecret(ctx, params)
 		if postgres.IsUniqueViolation(err) {
 			return fault.New(fault.Conflict, "a secret of this name exists already: PUT changes it").WithCode("already_exists")
 		}
-		if err != nil {
-			return err
-		}
-		_, err = tx.InsertVersion(ctx, sealed.params(id, 1))
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	v.seen.note(id, name.String(), 1, false)
 	s := &Secret{
 		Name: name.String(), Kind: settings.Kind, Format: m.Format, Version: 1, VersionUID: sealed.uid, CreatedAt: createdAt,
 	}
@@ -83,4 +80,40 @@ func (v *Vault) insert(ctx context.Context, a *attempt, name secret.Name, settin
 		s.Material = &m
 	}
 	return s, nil
+}
+
+// newSecret makes the rows of a secret and its first version, with their MACs.
+func (v *Vault) newSecret(id uuid.UUID, name secret.Name, settings secret.Settings, format secret.Format, sealed *sealedVersion, at time.Time) (db.InsertSecretParams, error) {
+	var none db.InsertSecretParams
+	versionMAC, _, err := v.keys.MAC(sealed.row(id, 1, at))
+	if err != nil {
+		return none, err
+	}
+	digest := integrity.DigestVersions([][]byte{versionMAC})
+	row := db.VaultSecret{
+		ID: id, Name: name.String(), Kind: string(settings.Kind), Format: string(format), Description: settings.Description,
+		RotationIntervalSecs: wholeSecondsOf(settings.RotationInterval), GracePeriodSecs: int64(settings.GracePeriod / time.Second),
+		CurrentVersion: 1, NextRotationAt: after(at, settings.RotationInterval), CustomMetadata: secret.EncodeCustomMetadata(settings.CustomMetadata),
+		CreatedAt: at, UpdatedAt: at, Revision: 1, VersionsDigest: digest[:],
+	}
+	mac, keyID, err := v.keys.MAC(secretOf(&row))
+	if err != nil {
+		return none, err
+	}
+	return db.InsertSecretParams{
+		ID: id, Name: row.Name, Kind: row.Kind, Format: row.Format, Description: row.Description,
+		RotationIntervalSecs: row.RotationIntervalSecs, GracePeriodSecs: row.GracePeriodSecs, NextRotationAt: row.NextRotationAt,
+		CustomMetadata: row.CustomMetadata, CreatedAt: at, VersionsDigest: row.VersionsDigest, Mac: mac, KeyID: &keyID,
+		VersionUid: sealed.uid, KmsKeyID: sealed.key.KeyID, WrappedDek: sealed.key.Wrapped, Nonce: sealed.sealed.Nonce,
+		Ciphertext: sealed.sealed.Ciphertext, VersionMac: versionMAC,
+	}, nil
+}
+
+// after gives the time that an interval after at ends, or nil for none.
+func after(at time.Time, interval time.Duration) *time.Time {
+	if interval == 0 {
+		return nil
+	}
+	end := at.Add(interval)
+	return &end
 }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/postgres"
-	"github.com/sealkeep/sealkeep/internal/postgres/db"
 	"github.com/sealkeep/sealkeep/internal/secret"
 )
 
@@ -18,27 +17,27 @@ func (v *Vault) Delete(ctx context.Context, c Caller, name string, p Preconditio
 	}
 	op := operation{action: ActionDelete, rule: needsRight, right: access.Delete, name: parsed.String()}
 	_, err = pass(ctx, v, c, op, func(ctx context.Context, a *attempt) (struct{}, error) {
-		return struct{}{}, a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
-			row, err := tx.LockSecret(ctx, parsed.String())
-			if postgres.IsNotFound(err) {
-				return errNoSecret
-			}
+		var buried *lockedSecret
+		err := a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
+			locked, err := a.lock(ctx, tx, parsed.String())
 			if err != nil {
 				return err
 			}
 			if len(p.Tags) > 0 {
-				uid, err := tx.CurrentVersionUID(ctx, db.CurrentVersionUIDParams{SecretID: row.ID, Version: row.CurrentVersion})
-				if err != nil && !postgres.IsNotFound(err) {
+				if err := a.readVersions(ctx, tx, locked); err != nil {
 					return err
 				}
-				if err := p.holds(row.CurrentVersion, uid); err != nil {
+				if err := p.holds(locked.CurrentVersion, locked.uid()); err != nil {
 					return err
 				}
 			}
-			a.version = row.CurrentVersion
-			_, err = tx.DeleteSecret(ctx, row.ID)
-			return err
+			a.version, buried = locked.CurrentVersion, locked
+			return locked.bury(ctx, tx, v.keys)
 		})
+		if err == nil {
+			v.seen.note(buried.ID, buried.Name, buried.Revision+1, true)
+		}
+		return struct{}{}, err
 	})
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
 	"github.com/sealkeep/sealkeep/internal/secret"
 )
@@ -32,6 +33,7 @@ func (v *Vault) List(ctx context.Context, c Caller, r ListRequest) (*Page, error
 	op := operation{action: ActionList, rule: needsToken, detail: map[string]any{"prefix": r.Prefix}}
 	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) (*Page, error) {
 		everything, exact, prefixes := a.who.rules.Scope()
+		since := v.seen.begin()
 		rows, err := v.db.ListSecrets(ctx, db.ListSecretsParams{
 			After: after, Prefix: r.Prefix, Upper: upperBound(r.Prefix), Everything: everything,
 			Exact: nonNil(exact), Prefixes: nonNil(prefixes), MaxRows: int32(limit + 1), //nolint:gosec // at most 1001
@@ -42,9 +44,13 @@ func (v *Vault) List(ctx context.Context, c Caller, r ListRequest) (*Page, error
 		page := &Page{Items: make([]Metadata, 0, min(len(rows), limit))}
 		if len(rows) > limit {
 			rows = rows[:limit]
-			page.NextCursor = base64.RawURLEncoding.EncodeToString([]byte(rows[limit-1].Name))
+			page.NextCursor = base64.RawURLEncoding.EncodeToString([]byte(rows[limit-1].VaultSecret.Name))
 		}
-		for _, row := range rows {
+		for i := range rows {
+			row := &rows[i].VaultSecret
+			if err := v.checkListed(&rows[i], since); err != nil {
+				return nil, a.alarm(ctx, row.Name, &row.CurrentVersion, err)
+			}
 			metadata, err := secret.DecodeCustomMetadata(row.CustomMetadata)
 			if err != nil {
 				return nil, a.alarm(ctx, row.Name, nil, fmt.Errorf("%w: %w", errDamaged, err))
@@ -69,28 +75,67 @@ func (v *Vault) Versions(ctx context.Context, c Caller, name string) ([]VersionM
 	}
 	op := operation{action: ActionVersions, rule: needsAnyRight, name: parsed.String()}
 	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) ([]VersionMetadata, error) {
-		row, err := v.find(ctx, parsed.String())
+		row, rows, err := a.allVersions(ctx, parsed.String())
 		if err != nil {
 			return nil, err
-		}
-		rows, err := v.db.Versions(ctx, row.SecretID)
-		if err != nil {
-			return nil, err
-		}
-		if len(rows) == 0 && row.Version != nil {
-			return nil, errNoSecret // deleted between the two looks
 		}
 		versions := make([]VersionMetadata, len(rows))
-		for i, r := range rows {
+		for i := range rows {
+			r := &rows[len(rows)-1-i]
 			state := secret.State(r.State)
 			versions[i] = VersionMetadata{
-				Version: r.Version, State: state, Valid: secret.Valid(state, r.ExpiresAt, r.ReadAt),
+				Version: r.Version, State: state, Valid: secret.Valid(state, r.ExpiresAt, row.ReadAt),
 				CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt,
 			}
 		}
-		a.version = row.CurrentVersion
+		a.version = row.VaultSecret.CurrentVersion
 		return versions, nil
 	})
+}
+
+// allVersions reads a secret with all its versions, at one instant, and verifies all of it.
+func (a *attempt) allVersions(ctx context.Context, name string) (row db.SecretByNameRow, versions []db.VersionsRow, err error) {
+	v := a.vault
+	since := v.seen.begin()
+	err = v.db.Snapshot(ctx, func(q *db.Queries) (err error) {
+		if row, err = q.SecretByName(ctx, name); err == nil {
+			versions, err = q.Versions(ctx, row.VaultSecret.ID)
+		}
+		return err
+	})
+	if postgres.IsNotFound(err) {
+		if err := v.checkMissing(ctx, name, since); err != nil {
+			return row, nil, a.alarm(ctx, name, nil, err)
+		}
+		return row, nil, errNoSecret
+	}
+	if err != nil {
+		return row, nil, err
+	}
+	s := &row.VaultSecret
+	err = v.checkSecret(s)
+	if err == nil {
+		err = v.checkVersions(s, versions)
+	}
+	if err == nil {
+		_, err = v.checkRevision(s, since)
+	}
+	if err != nil {
+		return row, nil, a.alarm(ctx, name, &s.CurrentVersion, err)
+	}
+	return row, versions, nil
+}
+
+// checkListed verifies a row of a list.
+func (v *Vault) checkListed(row *db.ListSecretsRow, since int64) error {
+	if err := v.checkSecret(&row.VaultSecret); err != nil {
+		return err
+	}
+	if row.Deleted {
+		return damaged("secret", row.VaultSecret.Name, errDeleted)
+	}
+	_, err := v.checkRevision(&row.VaultSecret, since)
+	return err
 }
 
 func pageLimit(limit int) (int, error) {

@@ -50,6 +50,7 @@ type lookup struct {
 // found is what one statement found, and on which of the rounds' connections it looked. Nobody changes it.
 type found struct {
 	secrets    map[string]*sealedSecret
+	lost       map[string]error // why a name that wasn't found may not be taken to be nobody's
 	connection int64
 }
 
@@ -169,6 +170,7 @@ func (l *lookups) read(ctx context.Context, wanted []postgres.Wanted) (*found, e
 	ctx, cancel := context.WithTimeout(ctx, workLimit)
 	defer cancel()
 	l.vault.metrics.statements.Inc()
+	since := l.vault.seen.begin()
 	rows, connection, err := l.query(ctx, wanted)
 	if err != nil && ctx.Err() == nil {
 		rows, connection, err = l.query(ctx, wanted)
@@ -181,9 +183,31 @@ func (l *lookups) read(ctx context.Context, wanted []postgres.Wanted) (*found, e
 	for i := range rows {
 		s := &sealedSecret{SealedSecret: rows[i], connection: connection, readAt: readAt}
 		f.secrets[s.Name] = s
-		l.vault.rows.keep(s)
+		l.verify(s, since)
+	}
+	for _, w := range wanted {
+		if f.secrets[w.Name] != nil {
+			continue
+		}
+		if err := l.vault.checkMissing(ctx, w.Name, since); err != nil {
+			if f.lost == nil {
+				f.lost = map[string]error{}
+			}
+			f.lost[w.Name] = err
+		}
 	}
 	return f, nil
+}
+
+// verify keeps a secret that is as the vault wrote it, and says what is wrong with one that isn't.
+func (l *lookups) verify(s *sealedSecret, since int64) {
+	if s.damage = l.vault.checkSealed(&s.SealedSecret); s.damage != nil {
+		return
+	}
+	var sure bool
+	if sure, s.damage = l.vault.checkRevision(&s.VaultSecret, since); sure {
+		l.vault.rows.keep(s)
+	}
 }
 
 // query makes the statement, on a connection that is no older than that of the rounds: should they have moved to another

@@ -122,14 +122,6 @@ func settingsOf(kind secret.Kind, description string, intervalSecs *int64, grace
 	return s, s.Validate()
 }
 
-func secondsOf(d time.Duration) *float64 {
-	if d == 0 {
-		return nil
-	}
-	s := d.Seconds()
-	return &s
-}
-
 func wholeSecondsOf(d time.Duration) *int64 {
 	if d == 0 {
 		return nil

@@ -54,20 +54,31 @@ func (v *Vault) Read(ctx context.Context, c Caller, r ReadRequest) (*Secret, err
 }
 
 // find looks a secret up with its current version, for a change of it.
-func (v *Vault) find(ctx context.Context, name string) (*versionRow, error) {
-	row, err := v.db.CurrentVersion(ctx, name)
-	if postgres.IsNotFound(err) {
-		return nil, errNoSecret
-	}
+func (a *attempt) find(ctx context.Context, name string) (*sealedSecret, error) {
+	f, err := a.vault.lookups.get(ctx, false, name)
 	if err != nil {
 		return nil, err
 	}
-	return &row, nil
+	return a.genuine(ctx, f, name)
+}
+
+// genuine gives what was looked up if it is as the vault wrote it. A name that wasn't found is nobody's, or damage.
+func (a *attempt) genuine(ctx context.Context, f *found, name string) (*sealedSecret, error) {
+	s := f.secrets[name]
+	switch {
+	case s == nil && f.lost[name] != nil:
+		return nil, a.alarm(ctx, name, nil, f.lost[name])
+	case s == nil:
+		return nil, errNoSecret
+	case s.damage != nil:
+		return nil, a.alarm(ctx, name, &s.CurrentVersion, s.damage)
+	}
+	return s, nil
 }
 
 // sealed gives a secret's sealed rows, with all its valid versions if all are asked for: those that are kept if there are any
 // and they are not refused. Only what was looked up may be taken to be missing.
-func (a *attempt) sealed(ctx context.Context, name string, all, refuseKept bool) (s *sealedSecret, err error) {
+func (a *attempt) sealed(ctx context.Context, name string, all, refuseKept bool) (*sealedSecret, error) {
 	v := a.vault
 	if !refuseKept && !a.refuseKept {
 		connection := v.trail.Connection()
@@ -85,10 +96,7 @@ func (a *attempt) sealed(ctx context.Context, name string, all, refuseKept bool)
 	}
 	a.kept = false
 	a.basis.Connection = f.connection
-	if s = f.secrets[name]; s == nil {
-		return nil, errNoSecret
-	}
-	return s, nil
+	return a.genuine(ctx, f, name)
 }
 
 // pick finds the version of a secret that is asked for, 0 for the current one. The current one may come as nil, which is
@@ -235,9 +243,15 @@ func (a *attempt) sealedAll(ctx context.Context, wanted []string) ([]*sealedSecr
 		a.basis.Connection = audit.NoConnection // what was kept is of another one than what was looked up
 	}
 	for i, name := range wanted {
-		if all[i] == nil && v.mayDisclose(a.caller, a.who, name) {
-			all[i] = f.secrets[name]
+		if all[i] != nil || !v.mayDisclose(a.caller, a.who, name) {
+			continue
 		}
+		s, err := a.genuine(ctx, f, name)
+		if err != nil && !errors.Is(err, errNoSecret) {
+			a.op.name = name
+			return nil, err
+		}
+		all[i] = s
 	}
 	return all, nil
 }

@@ -29,7 +29,7 @@ func (v *Vault) Rotate(ctx context.Context, c Caller, name string) (*Secret, err
 }
 
 func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
-	row, err := v.find(ctx, a.op.name)
+	row, err := a.find(ctx, a.op.name)
 	if err != nil {
 		return nil, err
 	}
@@ -38,13 +38,13 @@ func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
 	}
 	on, err := baseOf(row)
 	if err != nil {
-		return nil, a.alarm(ctx, row.Name, row.Version, err)
+		return nil, a.alarm(ctx, row.Name, &row.CurrentVersion, err)
 	}
 	next, err := v.regenerate(ctx, a, row)
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := v.seal(ctx, row.SecretID, row.Name, on.version+1, next)
+	sealed, err := v.seal(ctx, row.ID, row.Name, on.version+1, next)
 	if err != nil {
 		next.Release()
 		return nil, err
@@ -52,23 +52,30 @@ func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
 	disclosed := a.mayRead()
 	a.version = on.version + 1
 	a.note("disclosed", disclosed)
-	var createdAt time.Time
+	var (
+		createdAt time.Time
+		revision  int64
+	)
 	err = a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
-		locked, err := lockBase(ctx, tx, a.op.name, on)
+		locked, err := a.lockBase(ctx, tx, a.op.name, on)
 		if err != nil {
 			return err
 		}
-		var interval time.Duration
-		if locked.RotationIntervalSecs != nil {
-			interval = secret.Seconds(*locked.RotationIntervalSecs)
+		if err := locked.supersede(ctx, tx, v.keys, sealed, secret.Seconds(locked.GracePeriodSecs)); err != nil {
+			return err
 		}
-		createdAt, err = supersede(ctx, tx, on, sealed, secret.Seconds(locked.GracePeriodSecs), interval)
-		return err
+		locked.NextRotationAt = nil
+		if locked.RotationIntervalSecs != nil {
+			locked.NextRotationAt = after(locked.now, secret.Seconds(*locked.RotationIntervalSecs))
+		}
+		createdAt, revision = locked.now, locked.Revision+1
+		return locked.store(ctx, tx, v.keys)
 	})
 	if err != nil {
 		next.Release()
 		return nil, err
 	}
+	v.seen.note(on.secretID, a.op.name, revision, false)
 	s := &Secret{
 		Name: row.Name, Kind: secret.Automatic, Format: next.Format, Version: on.version + 1, VersionUID: sealed.uid,
 		CreatedAt: createdAt,
@@ -82,12 +89,12 @@ func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
 }
 
 // regenerate makes the next material: the same user name, a new value.
-func (v *Vault) regenerate(ctx context.Context, a *attempt, row *versionRow) (secret.Material, error) {
+func (v *Vault) regenerate(ctx context.Context, a *attempt, row *sealedSecret) (secret.Material, error) {
 	next := secret.Material{Format: secret.Format(row.Format)}
 	if next.Format == secret.Userpass {
 		current, err := v.openCurrent(ctx, row)
 		if err != nil {
-			return secret.Material{}, a.alarm(ctx, row.Name, row.Version, err)
+			return secret.Material{}, a.alarm(ctx, row.Name, &row.CurrentVersion, err)
 		}
 		defer current.Release()
 		next.Username = current.Username.Clone()

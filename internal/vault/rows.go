@@ -23,6 +23,7 @@ type sealedSecret struct {
 	postgres.SealedSecret
 	connection int64 // audit.Trail.Connection before it was read
 	readAt     time.Time
+	damage     error // why nothing of it may be served; such a one is never kept
 }
 
 // maxRowAge bounds how long a row is kept, far below the days in which PostgreSQL could come to use an xmin again.
@@ -97,10 +98,10 @@ func (r *sealedRows) register(registerer prometheus.Registerer) {
 // weight is about what the secret takes in memory, in bytes.
 func (s *sealedSecret) weight() uint32 {
 	const secretBytes, versionBytes = 384, 320 // the structs, and what the cache and the allocator add
-	n := secretBytes + 2*len(s.Name)
+	n := secretBytes + 2*len(s.Name) + len(s.Description) + len(s.CustomMetadata) + len(s.Target) + len(s.Mac) + len(s.VersionsDigest) + 64*len(s.MACs)
 	for i := range s.Versions {
 		v := &s.Versions[i]
-		n += versionBytes + len(v.WrappedDEK) + len(v.Nonce) + len(v.Ciphertext) + len(v.KMSKeyID)
+		n += versionBytes + len(v.MAC) + len(v.WrappedDEK) + len(v.Nonce) + len(v.Ciphertext) + len(v.KMSKeyID)
 	}
 	return uint32(n) //nolint:gosec // at most 16 valid versions of some 64 KiB
 }

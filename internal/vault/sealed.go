@@ -2,22 +2,20 @@ package vault
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/sealkeep/sealkeep/internal/envelope"
 	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/postgres"
-	"github.com/sealkeep/sealkeep/internal/postgres/db"
 	"github.com/sealkeep/sealkeep/internal/secret"
 )
-
-// versionRow is a secret with one of its versions, as read from the database. The version's columns are missing when the
-// secret has no such version.
-type versionRow = db.CurrentVersionRow
 
 // dekContext is the encryption context that a version's DEK is wrapped under.
 func dekContext(p envelope.Place) kms.Context {
@@ -54,10 +52,12 @@ func (v *Vault) seal(ctx context.Context, secretID uuid.UUID, name string, versi
 	return &sealedVersion{uid: uid, key: key, sealed: sealed}, nil
 }
 
-func (s *sealedVersion) params(secretID uuid.UUID, version int64) db.InsertVersionParams {
-	return db.InsertVersionParams{
-		SecretID: secretID, Version: version, VersionUid: s.uid, KmsKeyID: s.key.KeyID, WrappedDek: s.key.Wrapped,
-		Nonce: s.sealed.Nonce, Ciphertext: s.sealed.Ciphertext,
+// row is the version's row as its MAC has it, current from that time on.
+func (s *sealedVersion) row(secretID uuid.UUID, version int64, at time.Time) integrity.Version {
+	hash := sha256.Sum256(s.sealed.Ciphertext)
+	return integrity.Version{
+		SecretID: secretID, Version: version, UID: s.uid, State: string(secret.Current), KMSKeyID: s.key.KeyID, WrappedDEK: s.key.Wrapped,
+		Nonce: s.sealed.Nonce, CiphertextSHA256: hash[:], CreatedAt: at, WrappedAt: at,
 	}
 }
 
@@ -86,18 +86,6 @@ type stored struct {
 	kmsKeyID   string
 	wrappedDEK []byte
 	sealed     envelope.Sealed
-}
-
-// storedIn is the version in a row of the pool's.
-func storedIn(row *versionRow) (stored, error) {
-	if row.Version == nil || row.VersionUid == nil || row.KmsKeyID == nil {
-		return stored{}, fmt.Errorf("%w: the version's row is missing", errDamaged)
-	}
-	return stored{
-		place:  envelope.Place{SecretID: row.SecretID, Name: row.Name, Version: *row.Version, VersionUID: *row.VersionUid},
-		format: row.Format, kmsKeyID: *row.KmsKeyID, wrappedDEK: row.WrappedDek,
-		sealed: envelope.Sealed{Nonce: row.Nonce, Ciphertext: row.Ciphertext},
-	}, nil
 }
 
 // storedAs is a version of a secret that was looked up.
@@ -136,16 +124,13 @@ func (v *Vault) open(ctx context.Context, s stored) (secret.Material, error) {
 	return m, nil
 }
 
-// openCurrent opens the row of a secret's current version, and refuses one that isn't.
-func (v *Vault) openCurrent(ctx context.Context, row *versionRow) (secret.Material, error) {
-	if row.State == nil || *row.State != string(secret.Current) {
+// openCurrent opens the current version of a secret that was looked up, and refuses one that isn't.
+func (v *Vault) openCurrent(ctx context.Context, s *sealedSecret) (secret.Material, error) {
+	current := s.current()
+	if current == nil {
 		return secret.Material{}, errNotCurrent
 	}
-	s, err := storedIn(row)
-	if err != nil {
-		return secret.Material{}, err
-	}
-	return v.open(ctx, s)
+	return v.open(ctx, storedAs(s, current))
 }
 
 // alarm turns damage into a generic failure for the caller, and into a log line, a metric and an outcome for everyone who

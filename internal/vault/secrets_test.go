@@ -107,7 +107,7 @@ func TestI9_ASupersededVersionIsValidUntilItsExpiryAndNeverAfter(t *testing.T) {
 	s.Release()
 
 	// The database's clock alone decides: move the expiry instead of waiting.
-	f.db.Exec(t, "UPDATE vault.secret_versions SET expires_at = now() WHERE version = 1")
+	f.made("UPDATE vault.secret_versions SET expires_at = now() WHERE version = 1")
 	if got := verify(old); got.Valid {
 		t.Error("past its grace the old value is still valid")
 	}
@@ -128,7 +128,7 @@ func TestI9_AnAnswerThatExpiresOnItsWayIsWithheld(t *testing.T) {
 	s.Release()
 	// The keeper takes longer than the version has left: it was valid when it was looked up, and isn't when it would leave.
 	expire := func() {
-		f.db.Exec(t, "UPDATE vault.secret_versions SET expires_at = now() + interval '400 milliseconds' WHERE version = 1")
+		f.made("UPDATE vault.secret_versions SET expires_at = now() + interval '400 milliseconds' WHERE version = 1")
 	}
 	f.keeper.set(func() { time.Sleep(500 * time.Millisecond) }, nil)
 	defer f.keeper.set(nil, nil)
@@ -195,7 +195,7 @@ func TestI9_AtMostSixteenVersionsAreValid(t *testing.T) {
 	}
 	_, err := f.vault.Rotate(ctx, f.admin, "busy")
 	wantCode(t, err, "too_many_versions")
-	f.db.Exec(t, "UPDATE vault.secret_versions SET expires_at = now() WHERE version = 1")
+	f.made("UPDATE vault.secret_versions SET expires_at = now() WHERE version = 1")
 	s, err := f.vault.Rotate(ctx, f.admin, "busy")
 	must(t, err)
 	s.Release()

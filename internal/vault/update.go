@@ -40,13 +40,13 @@ func (r UpdateRequest) changesSettings() bool {
 }
 
 func (v *Vault) updateOnce(ctx context.Context, a *attempt, r UpdateRequest) (*Metadata, error) {
-	row, err := v.find(ctx, a.op.name)
+	row, err := a.find(ctx, a.op.name)
 	if err != nil {
 		return nil, err
 	}
 	on, err := baseOf(row)
 	if err != nil {
-		return nil, a.alarm(ctx, row.Name, row.Version, err)
+		return nil, a.alarm(ctx, row.Name, &row.CurrentVersion, err)
 	}
 	if err := r.Precondition.holds(on.version, on.uid); err != nil {
 		return nil, err
@@ -66,28 +66,33 @@ func (v *Vault) updateOnce(ctx context.Context, a *attempt, r UpdateRequest) (*M
 		}
 	}
 
-	var updated *Metadata
+	var (
+		updated  *Metadata
+		revision int64
+	)
 	err = a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
-		locked, err := lockBase(ctx, tx, a.op.name, on)
+		locked, err := a.lockBase(ctx, tx, a.op.name, on)
 		if err != nil {
 			return err
 		}
-		settings, err := r.merge(locked)
+		settings, err := r.merge(&locked.VaultSecret)
 		if err != nil {
 			return a.alarm(ctx, locked.Name, nil, err)
 		}
 		if sealed != nil {
-			if _, err := supersede(ctx, tx, on, sealed, settings.GracePeriod, settings.RotationInterval); err != nil {
+			if err := locked.supersede(ctx, tx, v.keys, sealed, settings.GracePeriod); err != nil {
 				return err
 			}
 		}
-		updated, err = storeSettings(ctx, tx, locked, settings)
-		return err
+		locked.take(settings, sealed != nil)
+		updated, revision = locked.metadata(settings), locked.Revision+1
+		return locked.store(ctx, tx, v.keys)
 	})
 	if err != nil {
 		a.records = nil
 		return nil, err
 	}
+	v.seen.note(on.secretID, a.op.name, revision, false)
 	updated.Version, updated.ETag = on.version, secret.ETag(on.version, on.uid)
 	if sealed != nil {
 		updated.Version, updated.ETag = on.version+1, secret.ETag(on.version+1, sealed.uid)
@@ -97,7 +102,7 @@ func (v *Vault) updateOnce(ctx context.Context, a *attempt, r UpdateRequest) (*M
 
 // sealChange seals the given material as the next version. equal tells that it is the current one's and the caller may know;
 // without given material it does nothing.
-func (v *Vault) sealChange(ctx context.Context, a *attempt, row *versionRow, g Given) (sealed *sealedVersion, equal bool, err error) {
+func (v *Vault) sealChange(ctx context.Context, a *attempt, row *sealedSecret, g Given) (sealed *sealedVersion, equal bool, err error) {
 	if !g.present() {
 		return nil, false, nil
 	}
@@ -106,7 +111,7 @@ func (v *Vault) sealChange(ctx context.Context, a *attempt, row *versionRow, g G
 	if partial || a.mayRead() {
 		m, err := v.openCurrent(ctx, row)
 		if err != nil {
-			return nil, false, a.alarm(ctx, row.Name, row.Version, err)
+			return nil, false, a.alarm(ctx, row.Name, &row.CurrentVersion, err)
 		}
 		defer m.Release()
 		current = &m
@@ -119,12 +124,12 @@ func (v *Vault) sealChange(ctx context.Context, a *attempt, row *versionRow, g G
 	if a.mayRead() && next.Equal(*current) {
 		return nil, true, nil
 	}
-	sealed, err = v.seal(ctx, row.SecretID, row.Name, *row.Version+1, next)
+	sealed, err = v.seal(ctx, row.ID, row.Name, row.CurrentVersion+1, next)
 	return sealed, false, err
 }
 
 // merge lays the request's fields over what the locked row has.
-func (r UpdateRequest) merge(row db.LockSecretRow) (secret.Settings, error) {
+func (r UpdateRequest) merge(row *db.VaultSecret) (secret.Settings, error) {
 	metadata, err := secret.DecodeCustomMetadata(row.CustomMetadata)
 	if err != nil {
 		return secret.Settings{}, fmt.Errorf("%w: %w", errDamaged, err)
@@ -157,19 +162,24 @@ func (r UpdateRequest) merge(row db.LockSecretRow) (secret.Settings, error) {
 	return settingsOf(secret.Kind(row.Kind), description, interval, grace, metadata)
 }
 
-func storeSettings(ctx context.Context, tx *postgres.Tx, row db.LockSecretRow, s secret.Settings) (*Metadata, error) {
-	graceSecs := int64(s.GracePeriod / time.Second)
-	stored, err := tx.UpdateSettings(ctx, db.UpdateSettingsParams{
-		ID: row.ID, Description: s.Description, RotationIntervalSecs: wholeSecondsOf(s.RotationInterval),
-		GracePeriodSecs: graceSecs, CustomMetadata: secret.EncodeCustomMetadata(s.CustomMetadata),
-	})
-	if err != nil {
-		return nil, err
+// take gives the secret other settings. A new version is due an interval from now, and so is one whose interval changed; else the due
+// time stays.
+func (l *lockedSecret) take(s secret.Settings, renewed bool) {
+	interval := wholeSecondsOf(s.RotationInterval)
+	same := interval == nil && l.RotationIntervalSecs == nil ||
+		interval != nil && l.RotationIntervalSecs != nil && *interval == *l.RotationIntervalSecs
+	if renewed || !same {
+		l.NextRotationAt = after(l.now, s.RotationInterval)
 	}
+	l.Description, l.RotationIntervalSecs, l.GracePeriodSecs = s.Description, interval, int64(s.GracePeriod/time.Second)
+	l.CustomMetadata = secret.EncodeCustomMetadata(s.CustomMetadata)
+}
+
+// metadata describes the secret as it is about to be stored.
+func (l *lockedSecret) metadata(s secret.Settings) *Metadata {
 	return &Metadata{
-		Name: row.Name, Kind: s.Kind, Format: secret.Format(row.Format), Description: s.Description,
-		RotationIntervalSecs: wholeSecondsOf(s.RotationInterval), GracePeriodSecs: graceSecs,
-		NextRotationAt: stored.NextRotationAt, CustomMetadata: s.CustomMetadata,
-		CreatedAt: row.CreatedAt, UpdatedAt: stored.UpdatedAt,
-	}, nil
+		Name: l.Name, Kind: s.Kind, Format: secret.Format(l.Format), Description: l.Description,
+		RotationIntervalSecs: l.RotationIntervalSecs, GracePeriodSecs: l.GracePeriodSecs,
+		NextRotationAt: l.NextRotationAt, CustomMetadata: s.CustomMetadata, CreatedAt: l.CreatedAt, UpdatedAt: l.now,
+	}
 }

@@ -106,6 +106,7 @@ type Vault struct {
 	rows    *sealedRows
 	lookups *lookups
 	grants  *grants
+	seen    *seen
 
 	mu              sync.Mutex
 	started         bool
@@ -128,7 +129,7 @@ func New(database *postgres.DB, trail *audit.Trail, keeper Keeper, keys *integri
 	}
 	v := &Vault{
 		db: database, trail: trail, keeper: keeper, keys: keys, vaultID: keys.VaultID(), cfg: cfg, log: cfg.Log,
-		sealer: sealer, uses: tokenUses{seen: map[uuid.UUID]time.Time{}},
+		sealer: sealer, uses: tokenUses{seen: map[uuid.UUID]time.Time{}}, seen: newSeen(),
 	}
 	v.grants = newGrants(v)
 	if v.rows, err = newSealedRows(cfg.SealedCacheBytes, cfg.Clock); err != nil {

@@ -25,7 +25,7 @@ func (v *Vault) Verify(ctx context.Context, c Caller, name string, presented Giv
 	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) (Verdict, error) {
 		s, err := a.sealed(ctx, op.name, true, false)
 		if err != nil {
-			return Verdict{}, err
+			return Verdict{}, a.unavailable(err)
 		}
 		if s.current() == nil {
 			return Verdict{}, a.unverifiable(ctx, s.Name, &s.CurrentVersion, errNotCurrent)
@@ -78,8 +78,11 @@ func (a *attempt) compare(ctx context.Context, s *sealedSecret, value sensitive.
 
 // unverifiable is the alarm of verify: an answer that can't be given for want of one version is unavailable, not wrong.
 func (a *attempt) unverifiable(ctx context.Context, name string, version *int64, err error) error {
-	err = a.alarm(ctx, name, version, err)
-	if fault.KindOf(err) == fault.Internal {
+	return a.unavailable(a.alarm(ctx, name, version, err))
+}
+
+func (a *attempt) unavailable(err error) error {
+	if a.outcome == outcomeUnverifiable && fault.KindOf(err) == fault.Internal {
 		return fault.Wrap(fault.Unavailable, err, "")
 	}
 	return err

@@ -10,6 +10,40 @@ import (
 	"github.com/google/uuid"
 )
 
+// What remains of a deleted secret, so that one that is merely gone is told from it.
+type VaultDeletedSecret struct {
+	SecretID  uuid.UUID
+	Name      string
+	Revision  int64
+	DeletedAt time.Time
+	Mac       []byte
+	KeyID     *uuid.UUID
+}
+
+type VaultSecret struct {
+	ID                   uuid.UUID
+	Name                 string
+	Kind                 string
+	Format               string
+	Description          string
+	RotationIntervalSecs *int64
+	GracePeriodSecs      int64
+	// The version whose state is current; 0 when there is none.
+	CurrentVersion int64
+	NextRotationAt *time.Time
+	Target         []byte
+	// The exact bytes of the canonical JSON, as they are MACed.
+	CustomMetadata []byte
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+	Mac            []byte
+	KeyID          *uuid.UUID
+	// Raised by every change of the secret or of its versions' rows; it never goes back.
+	Revision int64
+	// SHA-256 over the macs of all its versions' rows, by version.
+	VersionsDigest []byte
+}
+
 type VaultTokenUse struct {
 	TokenID    uuid.UUID
 	LastUsedAt time.Time

@@ -12,26 +12,34 @@ import (
 	"github.com/google/uuid"
 )
 
-const advanceSecret = `-- name: AdvanceSecret :execrows
-UPDATE vault.secrets
-SET current_version = $1, updated_at = now(),
-    next_rotation_at = now() + make_interval(secs => $2::float8)
-WHERE id = $3 AND current_version = $4
+const deleteSecret = `-- name: DeleteSecret :execrows
+WITH tombstone AS (
+    INSERT INTO vault.deleted_secrets (secret_id, name, revision, deleted_at, mac, key_id)
+    VALUES ($1, $3, $4, $5, $6, $7)
+)
+DELETE FROM vault.secrets s WHERE s.id = $1 AND s.revision = $2
 `
 
-type AdvanceSecretParams struct {
-	Version            int64
-	NextRotationInSecs *float64
-	ID                 uuid.UUID
-	BaseVersion        int64
+type DeleteSecretParams struct {
+	ID           uuid.UUID
+	BaseRevision int64
+	Name         string
+	Revision     int64
+	DeletedAt    time.Time
+	Mac          []byte
+	KeyID        *uuid.UUID
 }
 
-func (q *Queries) AdvanceSecret(ctx context.Context, arg AdvanceSecretParams) (int64, error) {
-	result, err := q.db.Exec(ctx, advanceSecret,
-		arg.Version,
-		arg.NextRotationInSecs,
+// What remains of it is written in the same statement.
+func (q *Queries) DeleteSecret(ctx context.Context, arg DeleteSecretParams) (int64, error) {
+	result, err := q.db.Exec(ctx, deleteSecret,
 		arg.ID,
-		arg.BaseVersion,
+		arg.BaseRevision,
+		arg.Name,
+		arg.Revision,
+		arg.DeletedAt,
+		arg.Mac,
+		arg.KeyID,
 	)
 	if err != nil {
 		return 0, err
@@ -39,141 +47,89 @@ func (q *Queries) AdvanceSecret(ctx context.Context, arg AdvanceSecretParams) (i
 	return result.RowsAffected(), nil
 }
 
-const countValidVersions = `-- name: CountValidVersions :one
-SELECT count(*) FROM vault.secret_versions
-WHERE secret_id = $1 AND (state IN ('current', 'pending') OR (state = 'superseded' AND expires_at > now()))
+const deletedSecret = `-- name: DeletedSecret :one
+SELECT secret_id, name, revision, deleted_at, mac, key_id FROM vault.deleted_secrets WHERE secret_id = $1
 `
 
-func (q *Queries) CountValidVersions(ctx context.Context, secretID uuid.UUID) (int64, error) {
-	row := q.db.QueryRow(ctx, countValidVersions, secretID)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
-}
-
-const currentVersion = `-- name: CurrentVersion :one
-SELECT s.id AS secret_id, s.name, s.kind, s.format, s.created_at, s.current_version,
-       v.version, v.version_uid, v.state, v.kms_key_id, v.wrapped_dek, v.nonce, v.ciphertext,
-       v.created_at AS version_created_at, v.expires_at, now()::timestamptz AS read_at
-FROM vault.secrets s
-LEFT JOIN vault.secret_versions v ON v.secret_id = s.id AND v.version = s.current_version
-WHERE s.name = $1
-`
-
-type CurrentVersionRow struct {
-	SecretID         uuid.UUID
-	Name             string
-	Kind             string
-	Format           string
-	CreatedAt        time.Time
-	CurrentVersion   int64
-	Version          *int64
-	VersionUid       *uuid.UUID
-	State            *string
-	KmsKeyID         *string
-	WrappedDek       []byte
-	Nonce            []byte
-	Ciphertext       []byte
-	VersionCreatedAt *time.Time
-	ExpiresAt        *time.Time
-	ReadAt           time.Time
-}
-
-// A secret with its current version. One whose current version's row is missing still yields a row, so that damage is told
-// from absence.
-func (q *Queries) CurrentVersion(ctx context.Context, name string) (CurrentVersionRow, error) {
-	row := q.db.QueryRow(ctx, currentVersion, name)
-	var i CurrentVersionRow
+func (q *Queries) DeletedSecret(ctx context.Context, secretID uuid.UUID) (VaultDeletedSecret, error) {
+	row := q.db.QueryRow(ctx, deletedSecret, secretID)
+	var i VaultDeletedSecret
 	err := row.Scan(
 		&i.SecretID,
 		&i.Name,
-		&i.Kind,
-		&i.Format,
-		&i.CreatedAt,
-		&i.CurrentVersion,
-		&i.Version,
-		&i.VersionUid,
-		&i.State,
-		&i.KmsKeyID,
-		&i.WrappedDek,
-		&i.Nonce,
-		&i.Ciphertext,
-		&i.VersionCreatedAt,
-		&i.ExpiresAt,
-		&i.ReadAt,
+		&i.Revision,
+		&i.DeletedAt,
+		&i.Mac,
+		&i.KeyID,
 	)
 	return i, err
 }
 
-const currentVersionUID = `-- name: CurrentVersionUID :one
-SELECT version_uid FROM vault.secret_versions WHERE secret_id = $1 AND version = $2 AND state = 'current'
-`
-
-type CurrentVersionUIDParams struct {
-	SecretID uuid.UUID
-	Version  int64
-}
-
-func (q *Queries) CurrentVersionUID(ctx context.Context, arg CurrentVersionUIDParams) (uuid.UUID, error) {
-	row := q.db.QueryRow(ctx, currentVersionUID, arg.SecretID, arg.Version)
-	var version_uid uuid.UUID
-	err := row.Scan(&version_uid)
-	return version_uid, err
-}
-
-const deleteSecret = `-- name: DeleteSecret :execrows
-DELETE FROM vault.secrets WHERE id = $1
-`
-
-func (q *Queries) DeleteSecret(ctx context.Context, id uuid.UUID) (int64, error) {
-	result, err := q.db.Exec(ctx, deleteSecret, id)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
-}
-
-const insertSecret = `-- name: InsertSecret :one
-INSERT INTO vault.secrets (id, name, kind, format, description, rotation_interval_secs, grace_period_secs,
-                           current_version, next_rotation_at, custom_metadata)
-VALUES ($1, $2, $3, $4, $5, $6, $7,
-        1, now() + make_interval(secs => $8::float8), $9)
-RETURNING created_at
+const insertSecret = `-- name: InsertSecret :exec
+WITH secret AS (
+    INSERT INTO vault.secrets (id, name, kind, format, description, rotation_interval_secs, grace_period_secs, current_version,
+                               next_rotation_at, custom_metadata, created_at, updated_at, revision, versions_digest, mac, key_id)
+    VALUES ($1, $10, $11, $12, $13, $14, $15, 1,
+            $16, $17, $7, $7, 1, $18, $19, $9)
+)
+INSERT INTO vault.secret_versions (secret_id, version, version_uid, state, kms_key_id, wrapped_dek, nonce, ciphertext,
+                                   created_at, wrapped_at, mac, key_id)
+VALUES ($1, 1, $2, 'current', $3, $4, $5, $6, $7, $7, $8, $9)
 `
 
 type InsertSecretParams struct {
 	ID                   uuid.UUID
+	VersionUid           uuid.UUID
+	KmsKeyID             string
+	WrappedDek           []byte
+	Nonce                []byte
+	Ciphertext           []byte
+	CreatedAt            time.Time
+	VersionMac           []byte
+	KeyID                *uuid.UUID
 	Name                 string
 	Kind                 string
 	Format               string
 	Description          string
 	RotationIntervalSecs *int64
 	GracePeriodSecs      int64
-	NextRotationInSecs   *float64
+	NextRotationAt       *time.Time
 	CustomMetadata       []byte
+	VersionsDigest       []byte
+	Mac                  []byte
 }
 
-func (q *Queries) InsertSecret(ctx context.Context, arg InsertSecretParams) (time.Time, error) {
-	row := q.db.QueryRow(ctx, insertSecret,
+// A secret and its first version, in one statement.
+func (q *Queries) InsertSecret(ctx context.Context, arg InsertSecretParams) error {
+	_, err := q.db.Exec(ctx, insertSecret,
 		arg.ID,
+		arg.VersionUid,
+		arg.KmsKeyID,
+		arg.WrappedDek,
+		arg.Nonce,
+		arg.Ciphertext,
+		arg.CreatedAt,
+		arg.VersionMac,
+		arg.KeyID,
 		arg.Name,
 		arg.Kind,
 		arg.Format,
 		arg.Description,
 		arg.RotationIntervalSecs,
 		arg.GracePeriodSecs,
-		arg.NextRotationInSecs,
+		arg.NextRotationAt,
 		arg.CustomMetadata,
+		arg.VersionsDigest,
+		arg.Mac,
 	)
-	var created_at time.Time
-	err := row.Scan(&created_at)
-	return created_at, err
+	return err
 }
 
-const insertVersion = `-- name: InsertVersion :one
-INSERT INTO vault.secret_versions (secret_id, version, version_uid, state, kms_key_id, wrapped_dek, nonce, ciphertext)
-VALUES ($1, $2, $3, 'current', $4, $5, $6, $7)
-RETURNING created_at
+const insertVersion = `-- name: InsertVersion :exec
+INSERT INTO vault.secret_versions (secret_id, version, version_uid, state, kms_key_id, wrapped_dek, nonce, ciphertext,
+                                   created_at, wrapped_at, mac, key_id)
+VALUES ($1, $2, $3, 'current', $4, $5, $6, $7, $8, $8,
+        $9, $10)
 `
 
 type InsertVersionParams struct {
@@ -184,10 +140,13 @@ type InsertVersionParams struct {
 	WrappedDek []byte
 	Nonce      []byte
 	Ciphertext []byte
+	CreatedAt  time.Time
+	Mac        []byte
+	KeyID      *uuid.UUID
 }
 
-func (q *Queries) InsertVersion(ctx context.Context, arg InsertVersionParams) (time.Time, error) {
-	row := q.db.QueryRow(ctx, insertVersion,
+func (q *Queries) InsertVersion(ctx context.Context, arg InsertVersionParams) error {
+	_, err := q.db.Exec(ctx, insertVersion,
 		arg.SecretID,
 		arg.Version,
 		arg.VersionUid,
@@ -195,21 +154,22 @@ func (q *Queries) InsertVersion(ctx context.Context, arg InsertVersionParams) (t
 		arg.WrappedDek,
 		arg.Nonce,
 		arg.Ciphertext,
+		arg.CreatedAt,
+		arg.Mac,
+		arg.KeyID,
 	)
-	var created_at time.Time
-	err := row.Scan(&created_at)
-	return created_at, err
+	return err
 }
 
 const listSecrets = `-- name: ListSecrets :many
-SELECT name, kind, format, description, rotation_interval_secs, grace_period_secs, current_version,
-       next_rotation_at, custom_metadata, created_at, updated_at
-FROM vault.secrets
-WHERE name > $1 AND name >= $2 AND ($3::text IS NULL OR name < $3::text)
+SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version, s.next_rotation_at, s.target, s.custom_metadata, s.created_at, s.updated_at, s.mac, s.key_id, s.revision, s.versions_digest,
+       EXISTS (SELECT FROM vault.deleted_secrets d WHERE d.secret_id = s.id)::boolean AS deleted
+FROM vault.secrets s
+WHERE s.name > $1 AND s.name >= $2 AND ($3::text IS NULL OR s.name < $3::text)
   AND ($4::boolean
-       OR name = ANY ($5::text[])
-       OR EXISTS (SELECT FROM unnest($6::text[]) AS p WHERE starts_with(name, p)))
-ORDER BY name
+       OR s.name = ANY ($5::text[])
+       OR EXISTS (SELECT FROM unnest($6::text[]) AS p WHERE starts_with(s.name, p)))
+ORDER BY s.name
 LIMIT $7
 `
 
@@ -224,17 +184,8 @@ type ListSecretsParams struct {
 }
 
 type ListSecretsRow struct {
-	Name                 string
-	Kind                 string
-	Format               string
-	Description          string
-	RotationIntervalSecs *int64
-	GracePeriodSecs      int64
-	CurrentVersion       int64
-	NextRotationAt       *time.Time
-	CustomMetadata       []byte
-	CreatedAt            time.Time
-	UpdatedAt            time.Time
+	VaultSecret VaultSecret
+	Deleted     bool
 }
 
 // By name in byte order. Bounds on name let the index serve a prefix; @upper is the first name past the prefix, NULL when
@@ -257,17 +208,24 @@ func (q *Queries) ListSecrets(ctx context.Context, arg ListSecretsParams) ([]Lis
 	for rows.Next() {
 		var i ListSecretsRow
 		if err := rows.Scan(
-			&i.Name,
-			&i.Kind,
-			&i.Format,
-			&i.Description,
-			&i.RotationIntervalSecs,
-			&i.GracePeriodSecs,
-			&i.CurrentVersion,
-			&i.NextRotationAt,
-			&i.CustomMetadata,
-			&i.CreatedAt,
-			&i.UpdatedAt,
+			&i.VaultSecret.ID,
+			&i.VaultSecret.Name,
+			&i.VaultSecret.Kind,
+			&i.VaultSecret.Format,
+			&i.VaultSecret.Description,
+			&i.VaultSecret.RotationIntervalSecs,
+			&i.VaultSecret.GracePeriodSecs,
+			&i.VaultSecret.CurrentVersion,
+			&i.VaultSecret.NextRotationAt,
+			&i.VaultSecret.Target,
+			&i.VaultSecret.CustomMetadata,
+			&i.VaultSecret.CreatedAt,
+			&i.VaultSecret.UpdatedAt,
+			&i.VaultSecret.Mac,
+			&i.VaultSecret.KeyID,
+			&i.VaultSecret.Revision,
+			&i.VaultSecret.VersionsDigest,
+			&i.Deleted,
 		); err != nil {
 			return nil, err
 		}
@@ -280,45 +238,70 @@ func (q *Queries) ListSecrets(ctx context.Context, arg ListSecretsParams) ([]Lis
 }
 
 const lockSecret = `-- name: LockSecret :one
-SELECT id, name, kind, format, description, rotation_interval_secs, grace_period_secs, current_version,
-       next_rotation_at, target, custom_metadata, created_at, updated_at, now()::timestamptz AS read_at
-FROM vault.secrets WHERE name = $1 FOR UPDATE
+SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version, s.next_rotation_at, s.target, s.custom_metadata, s.created_at, s.updated_at, s.mac, s.key_id, s.revision, s.versions_digest, now()::timestamptz AS read_at FROM vault.secrets s WHERE s.name = $1 FOR UPDATE
 `
 
 type LockSecretRow struct {
-	ID                   uuid.UUID
-	Name                 string
-	Kind                 string
-	Format               string
-	Description          string
-	RotationIntervalSecs *int64
-	GracePeriodSecs      int64
-	CurrentVersion       int64
-	NextRotationAt       *time.Time
-	Target               []byte
-	CustomMetadata       []byte
-	CreatedAt            time.Time
-	UpdatedAt            time.Time
-	ReadAt               time.Time
+	VaultSecret VaultSecret
+	ReadAt      time.Time
 }
 
 func (q *Queries) LockSecret(ctx context.Context, name string) (LockSecretRow, error) {
 	row := q.db.QueryRow(ctx, lockSecret, name)
 	var i LockSecretRow
 	err := row.Scan(
-		&i.ID,
-		&i.Name,
-		&i.Kind,
-		&i.Format,
-		&i.Description,
-		&i.RotationIntervalSecs,
-		&i.GracePeriodSecs,
-		&i.CurrentVersion,
-		&i.NextRotationAt,
-		&i.Target,
-		&i.CustomMetadata,
-		&i.CreatedAt,
-		&i.UpdatedAt,
+		&i.VaultSecret.ID,
+		&i.VaultSecret.Name,
+		&i.VaultSecret.Kind,
+		&i.VaultSecret.Format,
+		&i.VaultSecret.Description,
+		&i.VaultSecret.RotationIntervalSecs,
+		&i.VaultSecret.GracePeriodSecs,
+		&i.VaultSecret.CurrentVersion,
+		&i.VaultSecret.NextRotationAt,
+		&i.VaultSecret.Target,
+		&i.VaultSecret.CustomMetadata,
+		&i.VaultSecret.CreatedAt,
+		&i.VaultSecret.UpdatedAt,
+		&i.VaultSecret.Mac,
+		&i.VaultSecret.KeyID,
+		&i.VaultSecret.Revision,
+		&i.VaultSecret.VersionsDigest,
+		&i.ReadAt,
+	)
+	return i, err
+}
+
+const secretByName = `-- name: SecretByName :one
+SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version, s.next_rotation_at, s.target, s.custom_metadata, s.created_at, s.updated_at, s.mac, s.key_id, s.revision, s.versions_digest, now()::timestamptz AS read_at FROM vault.secrets s WHERE s.name = $1
+`
+
+type SecretByNameRow struct {
+	VaultSecret VaultSecret
+	ReadAt      time.Time
+}
+
+func (q *Queries) SecretByName(ctx context.Context, name string) (SecretByNameRow, error) {
+	row := q.db.QueryRow(ctx, secretByName, name)
+	var i SecretByNameRow
+	err := row.Scan(
+		&i.VaultSecret.ID,
+		&i.VaultSecret.Name,
+		&i.VaultSecret.Kind,
+		&i.VaultSecret.Format,
+		&i.VaultSecret.Description,
+		&i.VaultSecret.RotationIntervalSecs,
+		&i.VaultSecret.GracePeriodSecs,
+		&i.VaultSecret.CurrentVersion,
+		&i.VaultSecret.NextRotationAt,
+		&i.VaultSecret.Target,
+		&i.VaultSecret.CustomMetadata,
+		&i.VaultSecret.CreatedAt,
+		&i.VaultSecret.UpdatedAt,
+		&i.VaultSecret.Mac,
+		&i.VaultSecret.KeyID,
+		&i.VaultSecret.Revision,
+		&i.VaultSecret.VersionsDigest,
 		&i.ReadAt,
 	)
 	return i, err
@@ -345,20 +328,24 @@ func (q *Queries) SecretTotals(ctx context.Context) (SecretTotalsRow, error) {
 
 const supersedeVersion = `-- name: SupersedeVersion :execrows
 UPDATE vault.secret_versions
-SET state = 'superseded', expires_at = now() + make_interval(secs => $1::float8)
-WHERE secret_id = $2 AND version = $3 AND version_uid = $4 AND state = 'current'
+SET state = 'superseded', expires_at = $1, mac = $2, key_id = $3
+WHERE secret_id = $4 AND version = $5 AND version_uid = $6 AND state = 'current'
 `
 
 type SupersedeVersionParams struct {
-	GracePeriodSecs float64
-	SecretID        uuid.UUID
-	Version         int64
-	VersionUid      uuid.UUID
+	ExpiresAt  *time.Time
+	Mac        []byte
+	KeyID      *uuid.UUID
+	SecretID   uuid.UUID
+	Version    int64
+	VersionUid uuid.UUID
 }
 
 func (q *Queries) SupersedeVersion(ctx context.Context, arg SupersedeVersionParams) (int64, error) {
 	result, err := q.db.Exec(ctx, supersedeVersion,
-		arg.GracePeriodSecs,
+		arg.ExpiresAt,
+		arg.Mac,
+		arg.KeyID,
 		arg.SecretID,
 		arg.Version,
 		arg.VersionUid,
@@ -369,59 +356,76 @@ func (q *Queries) SupersedeVersion(ctx context.Context, arg SupersedeVersionPara
 	return result.RowsAffected(), nil
 }
 
-const updateSettings = `-- name: UpdateSettings :one
+const updateSecret = `-- name: UpdateSecret :execrows
 UPDATE vault.secrets
-SET description = $1, rotation_interval_secs = $2,
-    grace_period_secs = $3, custom_metadata = $4, updated_at = now(),
-    next_rotation_at = CASE
-        WHEN rotation_interval_secs IS NOT DISTINCT FROM $2 THEN next_rotation_at
-        ELSE now() + make_interval(secs => $2::float8) END
-WHERE id = $5
-RETURNING next_rotation_at, updated_at
+SET description = $1, rotation_interval_secs = $2, grace_period_secs = $3,
+    current_version = $4, next_rotation_at = $5, custom_metadata = $6,
+    updated_at = $7, revision = $8, versions_digest = $9, mac = $10, key_id = $11
+WHERE id = $12 AND revision = $13
 `
 
-type UpdateSettingsParams struct {
+type UpdateSecretParams struct {
 	Description          string
 	RotationIntervalSecs *int64
 	GracePeriodSecs      int64
+	CurrentVersion       int64
+	NextRotationAt       *time.Time
 	CustomMetadata       []byte
+	UpdatedAt            time.Time
+	Revision             int64
+	VersionsDigest       []byte
+	Mac                  []byte
+	KeyID                *uuid.UUID
 	ID                   uuid.UUID
+	BaseRevision         int64
 }
 
-type UpdateSettingsRow struct {
-	NextRotationAt *time.Time
-	UpdatedAt      time.Time
-}
-
-// A changed interval starts to count now; an unchanged one keeps its due time.
-func (q *Queries) UpdateSettings(ctx context.Context, arg UpdateSettingsParams) (UpdateSettingsRow, error) {
-	row := q.db.QueryRow(ctx, updateSettings,
+// Everything of a secret that changes.
+func (q *Queries) UpdateSecret(ctx context.Context, arg UpdateSecretParams) (int64, error) {
+	result, err := q.db.Exec(ctx, updateSecret,
 		arg.Description,
 		arg.RotationIntervalSecs,
 		arg.GracePeriodSecs,
+		arg.CurrentVersion,
+		arg.NextRotationAt,
 		arg.CustomMetadata,
+		arg.UpdatedAt,
+		arg.Revision,
+		arg.VersionsDigest,
+		arg.Mac,
+		arg.KeyID,
 		arg.ID,
+		arg.BaseRevision,
 	)
-	var i UpdateSettingsRow
-	err := row.Scan(&i.NextRotationAt, &i.UpdatedAt)
-	return i, err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const versions = `-- name: Versions :many
-SELECT version, version_uid, state, kms_key_id, created_at, expires_at, now()::timestamptz AS read_at
-FROM vault.secret_versions WHERE secret_id = $1 ORDER BY version DESC
+SELECT secret_id, version, version_uid, state, kms_key_id, wrapped_dek, nonce, sha256(ciphertext)::bytea AS ciphertext_sha256,
+       created_at, expires_at, wrapped_at, mac, key_id
+FROM vault.secret_versions WHERE secret_id = $1 ORDER BY version
 `
 
 type VersionsRow struct {
-	Version    int64
-	VersionUid uuid.UUID
-	State      string
-	KmsKeyID   string
-	CreatedAt  time.Time
-	ExpiresAt  *time.Time
-	ReadAt     time.Time
+	SecretID         uuid.UUID
+	Version          int64
+	VersionUid       uuid.UUID
+	State            string
+	KmsKeyID         string
+	WrappedDek       []byte
+	Nonce            []byte
+	CiphertextSha256 []byte
+	CreatedAt        time.Time
+	ExpiresAt        *time.Time
+	WrappedAt        time.Time
+	Mac              []byte
+	KeyID            *uuid.UUID
 }
 
+// All versions of a secret, with the hash of each ciphertext. Read under the secret's lock, or in one snapshot with it.
 func (q *Queries) Versions(ctx context.Context, secretID uuid.UUID) ([]VersionsRow, error) {
 	rows, err := q.db.Query(ctx, versions, secretID)
 	if err != nil {
@@ -432,13 +436,19 @@ func (q *Queries) Versions(ctx context.Context, secretID uuid.UUID) ([]VersionsR
 	for rows.Next() {
 		var i VersionsRow
 		if err := rows.Scan(
+			&i.SecretID,
 			&i.Version,
 			&i.VersionUid,
 			&i.State,
 			&i.KmsKeyID,
+			&i.WrappedDek,
+			&i.Nonce,
+			&i.CiphertextSha256,
 			&i.CreatedAt,
 			&i.ExpiresAt,
-			&i.ReadAt,
+			&i.WrappedAt,
+			&i.Mac,
+			&i.KeyID,
 		); err != nil {
 			return nil, err
 		}

@@ -1,0 +1,133 @@
+package vault
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/sealkeep/sealkeep/internal/integrity"
+	"github.com/sealkeep/sealkeep/internal/postgres"
+	"github.com/sealkeep/sealkeep/internal/postgres/db"
+)
+
+var (
+	errPutBack = errors.New("an older state of it was put back")
+	errDeleted = errors.New("it was deleted, and is back")
+	errVanish  = errors.New("it is gone, and nobody deleted it")
+	errOthers  = errors.New("its versions aren't those that it was written with: one was added, removed or put back")
+)
+
+// secretOf is a secret's row as its MAC has it.
+func secretOf(s *db.VaultSecret) integrity.Secret {
+	return integrity.Secret{
+		ID: s.ID, Name: s.Name, Kind: s.Kind, Format: s.Format, Description: s.Description, RotationIntervalSecs: s.RotationIntervalSecs,
+		GracePeriodSecs: s.GracePeriodSecs, CurrentVersion: s.CurrentVersion, NextRotationAt: s.NextRotationAt, Target: s.Target,
+		CustomMetadata: s.CustomMetadata, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt, Revision: s.Revision, VersionsDigest: s.VersionsDigest,
+	}
+}
+
+// versionOf is a version's row as its MAC has it.
+func versionOf(v *db.VersionsRow) integrity.Version {
+	return integrity.Version{
+		SecretID: v.SecretID, Version: v.Version, UID: v.VersionUid, State: v.State, KMSKeyID: v.KmsKeyID, WrappedDEK: v.WrappedDek,
+		Nonce: v.Nonce, CiphertextSHA256: v.CiphertextSha256, CreatedAt: v.CreatedAt, ExpiresAt: v.ExpiresAt, WrappedAt: v.WrappedAt,
+	}
+}
+
+// sealedOf is a version that was looked up as its MAC has it.
+func sealedOf(s *postgres.SealedSecret, v *postgres.SealedVersion) integrity.Version {
+	hash := sha256.Sum256(v.Ciphertext)
+	return integrity.Version{
+		SecretID: s.ID, Version: v.Version, UID: v.UID, State: v.State, KMSKeyID: v.KMSKeyID, WrappedDEK: v.WrappedDEK,
+		Nonce: v.Nonce, CiphertextSHA256: hash[:], CreatedAt: v.CreatedAt, ExpiresAt: v.ExpiresAt, WrappedAt: v.WrappedAt,
+	}
+}
+
+// checkSecret verifies a secret's row.
+func (v *Vault) checkSecret(s *db.VaultSecret) error {
+	if err := v.keys.Check(secretOf(s), s.Mac, s.KeyID); err != nil {
+		return damaged("secret", s.Name, err)
+	}
+	return nil
+}
+
+// checkVersions verifies all versions' rows of a secret whose own row was verified, each and as a whole.
+func (v *Vault) checkVersions(s *db.VaultSecret, versions []db.VersionsRow) error {
+	macs := make([][]byte, len(versions))
+	for i := range versions {
+		row := &versions[i]
+		if err := v.keys.Check(versionOf(row), row.Mac, row.KeyID); err != nil {
+			return fmt.Errorf("%w: version %d of secret %q: %w", errDamaged, row.Version, s.Name, err)
+		}
+		macs[i] = row.Mac
+	}
+	return checkDigest(s, macs)
+}
+
+func checkDigest(s *db.VaultSecret, macs [][]byte) error {
+	if digest := integrity.DigestVersions(macs); string(digest[:]) != string(s.VersionsDigest) {
+		return damaged("secret", s.Name, errOthers)
+	}
+	return nil
+}
+
+// checkSealed verifies what was looked up: the secret's row and those of the versions that came with it, and if that was all of them,
+// that there are no others.
+func (v *Vault) checkSealed(s *postgres.SealedSecret) error {
+	if err := v.checkSecret(&s.VaultSecret); err != nil {
+		return err
+	}
+	if s.Deleted {
+		return damaged("secret", s.Name, errDeleted)
+	}
+	for i := range s.Versions {
+		version := &s.Versions[i]
+		if err := v.keys.Check(sealedOf(s, version), version.MAC, version.KeyID); err != nil {
+			return fmt.Errorf("%w: version %d of secret %q: %w", errDamaged, version.Version, s.Name, err)
+		}
+	}
+	if s.All {
+		return checkDigest(&s.VaultSecret, s.MACs)
+	}
+	return nil
+}
+
+// checkRevision holds a secret that was read after since against what this process has seen of it. sure tells that it is no older
+// than anything that was known when it came.
+func (v *Vault) checkRevision(s *db.VaultSecret, since int64) (sure bool, err error) {
+	switch v.seen.judge(s.ID, s.Revision, since) {
+	case older:
+		return false, damaged("secret", s.Name, errPutBack)
+	case unsure:
+		return false, nil
+	default:
+		v.seen.note(s.ID, s.Name, s.Revision, false)
+		return true, nil
+	}
+}
+
+// checkMissing tells whether a name that was not found after since is one that nobody has, or whose secret was deleted. A secret that
+// this process has seen leaves something behind when it is deleted.
+func (v *Vault) checkMissing(ctx context.Context, name string, since int64) error {
+	id, borne := v.seen.borne(name, since)
+	if !borne {
+		return nil
+	}
+	row, err := v.db.DeletedSecret(ctx, id)
+	if postgres.IsNotFound(err) {
+		return damaged("secret", name, errVanish)
+	}
+	if err != nil {
+		return postgres.Fault(err)
+	}
+	tombstone := integrity.Tombstone{SecretID: row.SecretID, Name: row.Name, Revision: row.Revision, DeletedAt: row.DeletedAt}
+	if err := v.keys.Check(tombstone, row.Mac, row.KeyID); err != nil {
+		return damaged("deleted secret", name, err)
+	}
+	if row.Name != name {
+		return damaged("deleted secret", name, errVanish)
+	}
+	v.seen.note(id, name, row.Revision, true)
+	return nil
+}
