@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/pgtest"
@@ -41,40 +43,88 @@ type versionRow struct {
 
 func resealSecrets(t testing.TB, d *pgtest.Database, keys *integrity.Keyring) {
 	t.Helper()
-	versions := map[uuid.UUID][][]byte{}
-	for _, v := range pgtest.Query[versionRow](t, d, `
-		SELECT secret_id, version, version_uid, state, kms_key_id, wrapped_dek, nonce, sha256(ciphertext), created_at, expires_at, wrapped_at,
-		       mac, key_id
-		FROM vault.secret_versions ORDER BY secret_id, version`) {
-		mac, keyID, edited := stale(t, keys, integrity.Version{
-			SecretID: v.SecretID, Version: v.Version, UID: v.UID, State: v.State, KMSKeyID: v.KMSKeyID, WrappedDEK: v.WrappedDEK, Nonce: v.Nonce,
-			CiphertextSHA256: v.Hash, CreatedAt: v.CreatedAt, ExpiresAt: v.ExpiresAt, WrappedAt: v.WrappedAt,
-		}, sealedRow{v.MAC, v.KeyID})
-		if edited {
-			d.Exec(t, "UPDATE vault.secret_versions SET mac = $1, key_id = $2 WHERE secret_id = $3 AND version = $4", mac, keyID, v.SecretID, v.Version)
-		}
-		versions[v.SecretID] = append(versions[v.SecretID], mac)
+	ctx := context.WithoutCancel(t.Context())
+	conn, err := pgx.Connect(ctx, d.URL(pgtest.Superuser))
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, s := range pgtest.Query[db.VaultSecret](t, d, `
-		SELECT id, name, kind, format, description, rotation_interval_secs, grace_period_secs, current_version, next_rotation_at, target,
-		       custom_metadata, created_at, updated_at, mac, key_id, revision, versions_digest
-		FROM vault.secrets`) {
-		digest := integrity.DigestVersions(versions[s.ID])
-		row := integrity.Secret{
-			ID: s.ID, Name: s.Name, Kind: s.Kind, Format: s.Format, Description: s.Description, RotationIntervalSecs: s.RotationIntervalSecs,
-			GracePeriodSecs: s.GracePeriodSecs, CurrentVersion: s.CurrentVersion, NextRotationAt: s.NextRotationAt, Target: s.Target,
-			CustomMetadata: s.CustomMetadata, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt, Revision: s.Revision, VersionsDigest: digest[:],
-		}
-		if keys.Check(row, s.Mac, s.KeyID) == nil {
-			continue
-		}
-		row.Revision++
-		mac, keyID, err := keys.MAC(row)
-		if err != nil {
+	defer conn.Close(ctx)
+	ids, err := collect[uuid.UUID](ctx, conn, "SELECT id FROM vault.secrets", pgx.RowTo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		if err := ResealSecret(ctx, conn, keys, id, 1); err != nil {
 			t.Fatal(err)
 		}
-		d.Exec(t, "UPDATE vault.secrets SET revision = $1, versions_digest = $2, mac = $3, key_id = $4 WHERE id = $5", row.Revision, digest[:], mac, keyID, s.ID)
 	}
+}
+
+// Querier is a connection or a transaction.
+type Querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+func collect[T any](ctx context.Context, q Querier, sql string, scan pgx.RowToFunc[T], args ...any) ([]T, error) {
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scan)
+}
+
+// ResealSecret is Reseal for one secret, within a transaction if q is one. A secret that was edited goes that many revisions on.
+func ResealSecret(ctx context.Context, q Querier, keys *integrity.Keyring, id uuid.UUID, revisions int64) error {
+	versions, err := collect(ctx, q, `
+		SELECT secret_id, version, version_uid, state, kms_key_id, wrapped_dek, nonce, sha256(ciphertext), created_at, expires_at, wrapped_at,
+		       mac, key_id
+		FROM vault.secret_versions WHERE secret_id = $1 ORDER BY version`, pgx.RowToStructByPos[versionRow], id)
+	if err != nil {
+		return err
+	}
+	macs := make([][]byte, len(versions))
+	for i, v := range versions {
+		row := integrity.Version{
+			SecretID: v.SecretID, Version: v.Version, UID: v.UID, State: v.State, KMSKeyID: v.KMSKeyID, WrappedDEK: v.WrappedDEK, Nonce: v.Nonce,
+			CiphertextSHA256: v.Hash, CreatedAt: v.CreatedAt, ExpiresAt: v.ExpiresAt, WrappedAt: v.WrappedAt,
+		}
+		if macs[i] = v.MAC; keys.Check(row, v.MAC, v.KeyID) == nil {
+			continue
+		}
+		mac, keyID, err := keys.MAC(row)
+		if err != nil {
+			return err
+		}
+		macs[i] = mac
+		if _, err := q.Exec(ctx, "UPDATE vault.secret_versions SET mac = $1, key_id = $2 WHERE secret_id = $3 AND version = $4", mac, keyID, id, v.Version); err != nil {
+			return err
+		}
+	}
+	secrets, err := collect(ctx, q, `
+		SELECT id, name, kind, format, description, rotation_interval_secs, grace_period_secs, current_version, next_rotation_at, target,
+		       custom_metadata, created_at, updated_at, mac, key_id, revision, versions_digest
+		FROM vault.secrets WHERE id = $1`, pgx.RowToStructByPos[db.VaultSecret], id)
+	if err != nil || len(secrets) == 0 {
+		return err
+	}
+	s, digest := secrets[0], integrity.DigestVersions(macs)
+	row := integrity.Secret{
+		ID: s.ID, Name: s.Name, Kind: s.Kind, Format: s.Format, Description: s.Description, RotationIntervalSecs: s.RotationIntervalSecs,
+		GracePeriodSecs: s.GracePeriodSecs, CurrentVersion: s.CurrentVersion, NextRotationAt: s.NextRotationAt, Target: s.Target,
+		CustomMetadata: s.CustomMetadata, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt, Revision: s.Revision, VersionsDigest: digest[:],
+	}
+	if keys.Check(row, s.Mac, s.KeyID) == nil {
+		return nil
+	}
+	row.Revision += revisions
+	mac, keyID, err := keys.MAC(row)
+	if err != nil {
+		return err
+	}
+	_, err = q.Exec(ctx, "UPDATE vault.secrets SET revision = $1, versions_digest = $2, mac = $3, key_id = $4 WHERE id = $5",
+		row.Revision, digest[:], mac, keyID, id)
+	return err
 }
 
 // sealedRow is what every table has.

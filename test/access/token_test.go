@@ -88,7 +88,7 @@ func TestTokensEnd(t *testing.T) {
 		t.Fatal("the tokens don't work at all")
 	}
 	v.Do(t, "DELETE", "/v1/tokens/revoked", nil).Want(t, http.StatusNoContent)
-	v.DB.Exec(t, "UPDATE vault.admin_tokens SET expires_at = clock_timestamp() WHERE name = 'expired'")
+	v.Made(t, "UPDATE vault.admin_tokens SET expires_at = clock_timestamp() WHERE name = 'expired'")
 	for name, token := range map[string]string{"revoked": revoked, "expired": expired} {
 		if got := status(token); got != http.StatusUnauthorized {
 			t.Errorf("a token that is %s: %d", name, got)

@@ -130,14 +130,15 @@ func (b *bench) fillBulk(ctx context.Context, v *vaultData) error {
 		// The constraint that would be checked row by row holds by construction.
 		{"SET session_replication_role = replica", nil},
 		{
-			`INSERT INTO vault.secrets (id, name, kind, format, current_version)
-		  SELECT gen_random_uuid(), 'bulk/' || lpad(i::text, 7, '0'), 'manual', 'opaque', $2 FROM generate_series(1, $1) AS i`,
+			`INSERT INTO vault.secrets (id, name, kind, format, current_version, versions_digest, mac, key_id)
+		  SELECT gen_random_uuid(), 'bulk/' || lpad(i::text, 7, '0'), 'manual', 'opaque', $2, sha256(int4send(i)), sha256(int4send(-i)), gen_random_uuid()
+		  FROM generate_series(1, $1) AS i`,
 			[]any{b.bulk, bulkVersions},
 		},
 		{fmt.Sprintf(`
-		  INSERT INTO vault.secret_versions (secret_id, version, version_uid, state, kms_key_id, wrapped_dek, nonce, ciphertext, expires_at)
+		  INSERT INTO vault.secret_versions (secret_id, version, version_uid, state, kms_key_id, wrapped_dek, nonce, ciphertext, expires_at, mac, key_id)
 		  SELECT s.id, n, gen_random_uuid(), CASE n WHEN $2 THEN 'current' ELSE 'superseded' END, $1, %s, %s, %s,
-		         CASE WHEN n < $2 THEN now() + interval '30 days' END
+		         CASE WHEN n < $2 THEN now() + interval '30 days' END, sha256(uuid_send(s.id) || int4send(n)), s.key_id
 		  FROM vault.secrets AS s, generate_series(1, $2) AS n WHERE starts_with(s.name, 'bulk/')`,
 			noise("w", wrapped), noise("n", nonce), noise("c", ciphertext)), []any{keyID, bulkVersions}},
 		{"VACUUM (ANALYZE) vault.secrets, vault.secret_versions", nil},

@@ -96,7 +96,7 @@ func (w *walk) failures(server *pgtest.Server, documented map[string][]int) {
 		sql("ALTER TABLE vault.secret_versions RENAME COLUMN other TO nonce"))
 	during(http.StatusInternalServerError, func(id string) bool { return !probe(id) },
 		sql("ALTER TABLE vault.admin_tokens RENAME COLUMN token_sha256 TO other; UPDATE vault.authz_state SET epoch = epoch + 1"), // nor any kept grant
-		sql("ALTER TABLE vault.admin_tokens RENAME COLUMN other TO token_sha256"))
+		sql("ALTER TABLE vault.admin_tokens RENAME COLUMN other TO token_sha256; UPDATE vault.authz_state SET epoch = epoch - 1"))
 
 	// Rows that were damaged, which only verify answers with 503.
 	sql(`CREATE TABLE public.kept AS SELECT * FROM vault.secret_versions;

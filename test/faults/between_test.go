@@ -101,7 +101,7 @@ func TestI2_NothingIsServedUntilRoundsRunAgain(t *testing.T) {
 			return "made anew"
 		}},
 		{"the superuser, who puts an old row back", func(t *testing.T, name string) string {
-			p.DB.Exec(t, fmt.Sprintf(`
+			p.Made(t, fmt.Sprintf(`
 				WITH gone AS (DELETE FROM vault.secret_versions v USING vault.secrets s WHERE s.id = v.secret_id AND s.name = '%[1]s' AND v.version = 2 RETURNING v.secret_id)
 				UPDATE vault.secrets SET current_version = 1 FROM gone WHERE id = secret_id;
 				UPDATE vault.secret_versions v SET state = 'current', expires_at = NULL FROM vault.secrets s WHERE s.id = v.secret_id AND s.name = '%[1]s'`, name))

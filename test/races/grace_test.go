@@ -86,11 +86,11 @@ func TestI9_TheEndIsTheDatabases(t *testing.T) {
 	if verify() != true {
 		t.Error("it isn't valid within its grace")
 	}
-	v.DB.Exec(t, "UPDATE vault.secret_versions SET expires_at = clock_timestamp() WHERE version = 1")
+	v.Made(t, "UPDATE vault.secret_versions SET expires_at = clock_timestamp() WHERE version = 1")
 	if verify() != false {
 		t.Error("it is valid at its end")
 	}
-	v.DB.Exec(t, "UPDATE vault.secret_versions SET expires_at = clock_timestamp() + interval '1 hour' WHERE version = 1")
+	v.Made(t, "UPDATE vault.secret_versions SET expires_at = clock_timestamp() + interval '1 hour' WHERE version = 1")
 	if verify() != true {
 		t.Error("it isn't valid before its end")
 	}

@@ -82,14 +82,13 @@ func (b *bare) create(g *gin.Context) {
 		return
 	}
 	row := sealedRow{Kind: given.Kind, Format: "opaque", Version: 1}
-	err := b.change(g, given.Name, "create", 1, func(ctx context.Context, q *db.Queries) (err error) {
-		id := uuid.New()
-		row.CreatedAt, err = q.InsertSecret(ctx, db.InsertSecretParams{ID: id, Name: given.Name, Kind: given.Kind, Format: row.Format})
-		if err != nil {
-			return err
-		}
-		_, err = q.InsertVersion(ctx, b.version(id, 1))
-		return err
+	err := b.change(g, given.Name, "create", 1, func(ctx context.Context, q *db.Queries) error {
+		row.CreatedAt = time.Now()
+		return q.InsertSecret(ctx, db.InsertSecretParams{
+			ID: uuid.New(), Name: given.Name, Kind: given.Kind, Format: row.Format, CreatedAt: row.CreatedAt, VersionsDigest: someMAC(),
+			Mac: someMAC(), KeyID: &keyID, VersionUid: uuid.New(), VersionMac: someMAC(), KmsKeyID: b.sealed.kmsKeyID,
+			WrappedDek: b.sealed.wrappedDEK, Nonce: b.sealed.nonce, Ciphertext: b.sealed.ciphertext,
+		})
 	})
 	if err != nil {
 		fail(g, err)
@@ -111,27 +110,34 @@ func (b *bare) update(g *gin.Context) {
 		if err != nil {
 			return err
 		}
-		uid, err := q.CurrentVersionUID(ctx, db.CurrentVersionUIDParams{SecretID: locked.ID, Version: locked.CurrentVersion})
-		if err != nil {
-			return err
+		was := locked.VaultSecret
+		versions, err := q.Versions(ctx, was.ID)
+		if err != nil || len(versions) == 0 {
+			return fmt.Errorf("%d versions: %w", len(versions), err)
 		}
-		if _, err := q.CountValidVersions(ctx, locked.ID); err != nil {
-			return err
-		}
-		moved, err := q.SupersedeVersion(ctx, db.SupersedeVersionParams{SecretID: locked.ID, Version: locked.CurrentVersion, VersionUid: uid})
+		old := versions[len(versions)-1]
+		moved, err := q.SupersedeVersion(ctx, db.SupersedeVersionParams{
+			SecretID: was.ID, Version: old.Version, VersionUid: old.VersionUid, ExpiresAt: &locked.ReadAt, Mac: someMAC(), KeyID: &keyID,
+		})
 		if err != nil || moved != 1 {
 			return fmt.Errorf("%d versions were superseded: %w", moved, err)
 		}
-		if _, err := q.InsertVersion(ctx, b.version(locked.ID, locked.CurrentVersion+1)); err != nil {
+		err = q.InsertVersion(ctx, db.InsertVersionParams{
+			SecretID: was.ID, Version: old.Version + 1, VersionUid: uuid.New(), KmsKeyID: b.sealed.kmsKeyID, WrappedDek: b.sealed.wrappedDEK,
+			Nonce: b.sealed.nonce, Ciphertext: b.sealed.ciphertext, CreatedAt: locked.ReadAt, Mac: someMAC(), KeyID: &keyID,
+		})
+		if err != nil {
 			return err
 		}
-		moved, err = q.AdvanceSecret(ctx, db.AdvanceSecretParams{ID: locked.ID, Version: locked.CurrentVersion + 1, BaseVersion: locked.CurrentVersion})
+		moved, err = q.UpdateSecret(ctx, db.UpdateSecretParams{
+			ID: was.ID, CurrentVersion: old.Version + 1, UpdatedAt: locked.ReadAt, Revision: was.Revision + 1, BaseRevision: was.Revision,
+			VersionsDigest: someMAC(), Mac: someMAC(), KeyID: &keyID,
+		})
 		if err != nil || moved != 1 {
-			return fmt.Errorf("%d secrets were advanced: %w", moved, err)
+			return fmt.Errorf("%d secrets were changed: %w", moved, err)
 		}
-		row.Version, row.CreatedAt = locked.CurrentVersion+1, locked.CreatedAt
-		_, err = q.UpdateSettings(ctx, db.UpdateSettingsParams{ID: locked.ID})
-		return err
+		row.Version, row.CreatedAt = old.Version+1, was.CreatedAt
+		return nil
 	})
 	if err != nil {
 		fail(g, err)
@@ -140,12 +146,8 @@ func (b *bare) update(g *gin.Context) {
 	answer(g, http.StatusOK, appendSecret(make([]byte, 0, 512), &row, name, standIn))
 }
 
-func (b *bare) version(secret uuid.UUID, number int64) db.InsertVersionParams {
-	return db.InsertVersionParams{
-		SecretID: secret, Version: number, VersionUid: uuid.New(), KmsKeyID: b.sealed.kmsKeyID,
-		WrappedDek: b.sealed.wrappedDEK, Nonce: b.sealed.nonce, Ciphertext: b.sealed.ciphertext,
-	}
-}
+// keyID stands for that of a row key.
+var keyID = laneID(0)
 
 // change runs statements and the append of their record in one transaction. After an error its lane is not used again.
 func (b *bare) change(g *gin.Context, name, action string, version int64, statements func(context.Context, *db.Queries) error) error {

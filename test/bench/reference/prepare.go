@@ -98,17 +98,24 @@ func fill(ctx context.Context, conn *pgx.Conn, aead cipher.AEAD, folder string, 
 	for i := range n {
 		id, name := uuid.New(), dataset.Name(folder, i)
 		s := seal(aead, name, []byte(dataset.Value(i)), sizes)
-		secrets[i] = []any{id, name, "manual", "opaque", 1, now, now}
-		versions[i] = []any{id, 1, uuid.New(), "current", s.kmsKeyID, s.wrappedDEK, s.nonce, s.ciphertext}
+		secrets[i] = []any{id, name, "manual", "opaque", 1, now, now, someMAC(), someMAC(), laneID(0)}
+		versions[i] = []any{id, 1, uuid.New(), "current", s.kmsKeyID, s.wrappedDEK, s.nonce, s.ciphertext, someMAC(), laneID(0)}
 	}
 	_, err := conn.CopyFrom(ctx, pgx.Identifier{"vault", "secrets"},
-		[]string{"id", "name", "kind", "format", "current_version", "created_at", "updated_at"}, pgx.CopyFromRows(secrets))
+		[]string{"id", "name", "kind", "format", "current_version", "created_at", "updated_at", "versions_digest", "mac", "key_id"}, pgx.CopyFromRows(secrets))
 	if err != nil {
 		return err
 	}
 	_, err = conn.CopyFrom(ctx, pgx.Identifier{"vault", "secret_versions"},
-		[]string{"secret_id", "version", "version_uid", "state", "kms_key_id", "wrapped_dek", "nonce", "ciphertext"}, pgx.CopyFromRows(versions))
+		[]string{"secret_id", "version", "version_uid", "state", "kms_key_id", "wrapped_dek", "nonce", "ciphertext", "mac", "key_id"}, pgx.CopyFromRows(versions))
 	return err
+}
+
+// someMAC stands for a MAC, or a digest of MACs: as long, and nobody checks it.
+func someMAC() []byte {
+	mac := make([]byte, 32)
+	_, _ = rand.Read(mac)
+	return mac
 }
 
 // laneID is the id of stream i; stream 0 is that of Validated, the others are those of Bare.
@@ -116,10 +123,12 @@ func laneID(i int) uuid.UUID { return uuid.UUID{0: 0xbe, 15: byte(i)} }
 
 func openStreams(ctx context.Context, conn *pgx.Conn, lanes int) error {
 	queries := db.New(conn)
-	if err := queries.InsertAuthzState(ctx, laneID(0)); err != nil {
+	if err := queries.InsertAuthzState(ctx, db.InsertAuthzStateParams{VaultID: laneID(0), Epoch: 1, Initialised: true}); err != nil {
 		return err
 	}
-	if err := queries.InsertKey(ctx, db.InsertKeyParams{KeyID: laneID(0), Purpose: "audit", WrappedKey: []byte("none"), KmsKeyID: "none"}); err != nil {
+	if err := queries.InsertKey(ctx, db.InsertKeyParams{
+		KeyID: laneID(0), Purpose: "audit", WrappedKey: []byte("none"), KmsKeyID: "none", CreatedAt: time.Now(),
+	}); err != nil {
 		return err
 	}
 	for i := range lanes + 1 {
