@@ -462,3 +462,18 @@ func BenchmarkCacheHit(b *testing.B) {
 		}
 	})
 }
+
+func TestCache_AKeyWhoseTimeIsUpServesNobodyThoughTheJanitorIsLate(t *testing.T) {
+	t.Parallel()
+	var late atomic.Int64 // the janitor's timer is the real one, and an hour away
+	c, inner := newCache(t, CacheConfig{TTL: time.Hour, Clock: func() time.Time { return time.Unix(0, late.Load()) }})
+	key := make1(t, c, version(1))
+	read(t, c, key, version(1))
+	late.Store(int64(time.Hour) - 1)
+	read(t, c, key, version(1))
+	late.Store(int64(time.Hour))
+	read(t, c, key, version(1))
+	if n := inner.decrypts.Load(); n != 2 || c.Len() != 1 {
+		t.Errorf("%d calls, %d kept", n, c.Len())
+	}
+}

@@ -52,6 +52,7 @@ func TestI4_EveryFailureOfTheKMSHasItsClass(t *testing.T) {
 		{"it cuts connections", kms.ClassUnavailable, 503, func() { server.Misbehave(t, kmsd.Fault{Drop: true}) }, answers},
 		{"it says nothing", kms.ClassUnavailable, 503, func() { server.Misbehave(t, kmsd.Fault{Stall: true}) }, answers},
 		{"it is gone", kms.ClassUnavailable, 503, func() { server.Kill(t) }, func() { server.Restart(t) }},
+		{"it answers for another key", kms.ClassIncorrectKey, 500, func() { server.Misbehave(t, kmsd.Fault{Lie: true}) }, answers},
 		{"it denies", kms.ClassDenied, 503, func() { server.Deny(t, key, "Decrypt") }, func() { server.Allow(t, key, "Decrypt") }},
 		{"the key is disabled", kms.ClassDisabled, 503, func() { server.State(t, key, kmsd.Disabled) }, func() { server.State(t, key, kmsd.Enabled) }},
 		{"the key is to be deleted", kms.ClassPendingDeletion, 503, func() { server.State(t, key, kmsd.PendingDeletion) }, func() { server.State(t, key, kmsd.Enabled) }},
@@ -77,7 +78,24 @@ func TestI4_EveryFailureOfTheKMSHasItsClass(t *testing.T) {
 		c.mend()
 		vaulttest.Eventually(t, "after "+c.name+", it serves again", func() bool { return get(t, v, "a") == http.StatusOK })
 	}
+	server.Misbehave(t, kmsd.Fault{Lie: true})
+	v.Do(t, http.MethodPost, "/v1/secrets", map[string]any{"name": "new", "kind": "manual", "value": "new"}).Want(t, http.StatusInternalServerError)
+	answers()
 	v.VerifyClean(t)
+}
+
+func TestI1_NothingIsSentInTheOpen(t *testing.T) {
+	t.Parallel()
+	// What the configuration refuses, the client refuses too: the address may come from a profile.
+	keeper, err := kms.NewAWS(t.Context(), kms.AWSConfig{KeyID: gone, Region: kmstest.Region, Endpoint: "http://kms.invalid"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keeper.Close()
+	_, err = keeper.GenerateDataKey(t.Context(), kms.NewContext(kms.Text("use", "test")))
+	if err == nil || !strings.Contains(err.Error(), "isn't https") {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestI4_AKeyThatIsNotAllowedIsNeverAskedFor(t *testing.T) {

@@ -16,6 +16,7 @@ type Fault struct {
 	Drop      bool     `json:"drop,omitempty"`      // cut their connections
 	Fail      bool     `json:"fail,omitempty"`      // 500, as KMS names it
 	Anonymous bool     `json:"anonymous,omitempty"` // 503 with a page, as a broken proxy has it
+	Lie       bool     `json:"lie,omitempty"`       // answer, and name another key
 }
 
 func (s *server) count(operation string) {

@@ -79,7 +79,16 @@ func (s *server) serveKMS(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, failed)
 		return
 	}
+	if s.lies() && out["KeyId"] != nil {
+		out["KeyId"] = "arn:aws:kms:" + region + ":" + Account + ":key/00000000-0000-0000-0000-000000000001"
+	}
 	_ = json.NewEncoder(w).Encode(out)
+}
+
+func (s *server) lies() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fault.Lie
 }
 
 func fail(w http.ResponseWriter, status int, e *apiError) {
