@@ -61,8 +61,8 @@ func (a *app) tokenRecoverCommand() *cobra.Command {
 		Short: "Issue an admin token without one, with the database and the KMS in hand",
 		Long: `Issue a new token of the role admin, for when all admin tokens are lost. It is shown once, and audited.
 
-The roles and tokens that are there must be as the vault wrote them. If somebody changed them in the database, put the database
-back as it was, or give them up with --discard-grants: then this token, of a new role admin, is the only one.
+The roles and tokens that are there must be as the vault wrote them. If somebody changed them in the
+database, put it back as it was, or give them up with --discard-grants: then this token is the only one.
 
 ` + offlineHelp,
 		Args: oneName("new token"),

@@ -21,8 +21,8 @@ type SealedSecret struct {
 	Versions []SealedVersion
 	// All tells that Versions are all valid ones.
 	All bool
-	// MACs are those of all rows of its versions, by version, of valid ones and others; only with All.
-	MACs [][]byte
+	// Others are the versions that aren't valid, without their ciphertext; only with All. What makes them so is to be verified, too.
+	Others []SealedVersion
 	// Deleted tells that there is a record of its having been deleted.
 	Deleted bool
 }
@@ -36,6 +36,7 @@ type SealedVersion struct {
 	WrappedDEK []byte
 	Nonce      []byte
 	Ciphertext []byte
+	Hash       []byte // SHA-256 of a ciphertext that isn't here
 	CreatedAt  time.Time
 	ExpiresAt  *time.Time
 	WrappedAt  time.Time
@@ -72,9 +73,8 @@ SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, 
        s.target, s.custom_metadata, CASE WHEN isfinite(s.created_at) THEN s.created_at ELSE 'epoch' END,
        CASE WHEN isfinite(s.updated_at) THEN s.updated_at ELSE 'epoch' END, s.mac, s.key_id, s.revision, s.versions_digest,
        s.ctid, s.xmin, wanted.everything, (SELECT true FROM ONLY vault.deleted_secrets d WHERE d.secret_id = s.id) IS NOT NULL,
-       CASE WHEN wanted.everything THEN
-           ARRAY(SELECT a.mac FROM ONLY vault.secret_versions a WHERE a.secret_id = s.id ORDER BY a.version) END,
-       v.version, v.version_uid, v.state, v.kms_key_id, v.wrapped_dek, v.nonce, v.ciphertext,
+       v.version, v.version_uid, v.state, v.kms_key_id, v.wrapped_dek, v.nonce, CASE WHEN v.state = 'current' OR (v.state = 'superseded' AND v.expires_at > now()) THEN v.ciphertext END,
+       CASE WHEN v.state = 'current' OR (v.state = 'superseded' AND v.expires_at > now()) THEN NULL ELSE sha256(v.ciphertext) END,
        CASE WHEN isfinite(v.created_at) THEN v.created_at ELSE 'epoch' END,
        CASE WHEN v.expires_at IS NULL OR isfinite(v.expires_at) THEN v.expires_at ELSE 'epoch' END,
        CASE WHEN isfinite(v.wrapped_at) THEN v.wrapped_at ELSE 'epoch' END, v.mac, v.key_id, v.ctid, v.xmin
@@ -85,11 +85,10 @@ CROSS JOIN LATERAL (
     FROM ONLY vault.secrets WHERE name = wanted.name OFFSET 0
 ) s
 LEFT JOIN LATERAL (
-    SELECT version, version_uid, state, kms_key_id, wrapped_dek, nonce, ciphertext, created_at, expires_at, wrapped_at, mac, key_id,
+    SELECT version, version_uid, state, kms_key_id, wrapped_dek, nonce, expires_at, ciphertext, created_at, wrapped_at, mac, key_id,
            ctid, xmin
     FROM ONLY vault.secret_versions
-    WHERE secret_id = s.id
-      AND (state = 'current' OR (wanted.everything AND state = 'superseded' AND expires_at > clock_timestamp())) OFFSET 0
+    WHERE secret_id = s.id AND (state = 'current' OR wanted.everything) OFFSET 0
 ) v ON true
 ORDER BY s.name, v.version DESC`
 
@@ -120,8 +119,8 @@ func (c *LookupConn) Sealed(ctx context.Context, wanted []Wanted) ([]SealedSecre
 		)
 		err := rows.Scan(&s.ID, &s.Name, &s.Kind, &s.Format, &s.Description, &s.RotationIntervalSecs, &s.GracePeriodSecs, &s.CurrentVersion,
 			&s.NextRotationAt, &s.Target, &s.CustomMetadata, &s.CreatedAt, &s.UpdatedAt, &s.Mac, &s.KeyID, &s.Revision, &s.VersionsDigest,
-			&secretAt, &s.Tuple.Xmin, &s.All, &s.Deleted, &s.MACs,
-			&number, &uid, &state, &kmsKeyID, &wrapped, &nonce, &sealed, &createdAt, &v.ExpiresAt, &wrappedAt, &v.MAC, &v.KeyID,
+			&secretAt, &s.Tuple.Xmin, &s.All, &s.Deleted,
+			&number, &uid, &state, &kmsKeyID, &wrapped, &nonce, &sealed, &v.Hash, &createdAt, &v.ExpiresAt, &wrappedAt, &v.MAC, &v.KeyID,
 			&versionAt, &versionXmin)
 		if err != nil {
 			return nil, fmt.Errorf("looking up secrets: %w", err)
@@ -138,6 +137,10 @@ func (c *LookupConn) Sealed(ctx context.Context, wanted []Wanted) ([]SealedSecre
 		v.Tuple = Tuple{Block: versionAt.BlockNumber, Offset: versionAt.OffsetNumber, Xmin: *versionXmin}
 		v.WrappedDEK, v.Nonce, v.Ciphertext = wrapped, nonce, sealed
 		last := &found[len(found)-1]
+		if v.Hash != nil {
+			last.Others = append(last.Others, v)
+			continue
+		}
 		last.Versions = append(last.Versions, v)
 	}
 	if err := rows.Err(); err != nil {

@@ -1,10 +1,12 @@
 package vault
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/postgres"
@@ -37,10 +39,14 @@ func versionOf(v *db.VersionsRow) integrity.Version {
 
 // sealedOf is a version that was looked up as its MAC has it.
 func sealedOf(s *postgres.SealedSecret, v *postgres.SealedVersion) integrity.Version {
-	hash := sha256.Sum256(v.Ciphertext)
+	hash := v.Hash
+	if hash == nil {
+		sum := sha256.Sum256(v.Ciphertext)
+		hash = sum[:]
+	}
 	return integrity.Version{
 		SecretID: s.ID, Version: v.Version, UID: v.UID, State: v.State, KMSKeyID: v.KMSKeyID, WrappedDEK: v.WrappedDEK,
-		Nonce: v.Nonce, CiphertextSHA256: hash[:], CreatedAt: v.CreatedAt, ExpiresAt: v.ExpiresAt, WrappedAt: v.WrappedAt,
+		Nonce: v.Nonce, CiphertextSHA256: hash, CreatedAt: v.CreatedAt, ExpiresAt: v.ExpiresAt, WrappedAt: v.WrappedAt,
 	}
 }
 
@@ -81,16 +87,23 @@ func (v *Vault) checkSealed(s *postgres.SealedSecret) error {
 	if s.Deleted {
 		return damaged("secret", s.Name, errDeleted)
 	}
-	for i := range s.Versions {
-		version := &s.Versions[i]
+	all := slices.Concat(s.Versions, s.Others)
+	for i := range all {
+		version := &all[i]
 		if err := v.keys.Check(sealedOf(s, version), version.MAC, version.KeyID); err != nil {
 			return fmt.Errorf("%w: version %d of secret %q: %w", errDamaged, version.Version, s.Name, err)
 		}
 	}
-	if s.All {
-		return checkDigest(&s.VaultSecret, s.MACs)
+	if !s.All {
+		return nil
 	}
-	return nil
+	// Which are valid was decided by columns that count only now that they are verified.
+	slices.SortFunc(all, func(a, b postgres.SealedVersion) int { return cmp.Compare(a.Version, b.Version) })
+	macs := make([][]byte, len(all))
+	for i := range all {
+		macs[i] = all[i].MAC
+	}
+	return checkDigest(&s.VaultSecret, macs)
 }
 
 // checkRevision holds a secret that was read after since against what this process has seen of it. sure tells that it is no older

@@ -62,6 +62,13 @@ func (v *Vault) List(ctx context.Context, c Caller, r ListRequest) (*Page, error
 				CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt,
 			})
 		}
+		last := ""
+		if page.NextCursor != "" {
+			last = rows[limit-1].VaultSecret.Name
+		}
+		if err := a.checkAbsent(ctx, page.Items, v.seen.within(after, last, r.Prefix, since), since); err != nil {
+			return nil, err
+		}
 		a.note("items", len(page.Items))
 		return page, nil
 	})
@@ -124,6 +131,23 @@ func (a *attempt) allVersions(ctx context.Context, name string) (row db.SecretBy
 		return row, nil, a.alarm(ctx, name, &s.CurrentVersion, err)
 	}
 	return row, versions, nil
+}
+
+// checkAbsent makes sure that the names which this process has seen, and which a list should hold and doesn't, were deleted.
+func (a *attempt) checkAbsent(ctx context.Context, items []Metadata, names []string, since int64) error {
+	listed := make(map[string]bool, len(items))
+	for i := range items {
+		listed[items[i].Name] = true
+	}
+	for _, name := range names {
+		if listed[name] || !a.who.rules.AllowsAny(name) {
+			continue
+		}
+		if err := a.vault.checkMissing(ctx, name, since); err != nil {
+			return a.alarm(ctx, name, nil, err)
+		}
+	}
+	return nil
 }
 
 // checkListed verifies a row of a list.

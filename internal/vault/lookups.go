@@ -204,6 +204,7 @@ func (l *lookups) verify(s *sealedSecret, since int64) {
 	if s.damage = l.vault.checkSealed(&s.SealedSecret); s.damage != nil {
 		return
 	}
+	s.Others = nil // they were only to be verified
 	var sure bool
 	if sure, s.damage = l.vault.checkRevision(&s.VaultSecret, since); sure {
 		l.vault.rows.keep(s)

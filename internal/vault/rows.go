@@ -98,7 +98,7 @@ func (r *sealedRows) register(registerer prometheus.Registerer) {
 // weight is about what the secret takes in memory, in bytes.
 func (s *sealedSecret) weight() uint32 {
 	const secretBytes, versionBytes = 384, 320 // the structs, and what the cache and the allocator add
-	n := secretBytes + 2*len(s.Name) + len(s.Description) + len(s.CustomMetadata) + len(s.Target) + len(s.Mac) + len(s.VersionsDigest) + 64*len(s.MACs)
+	n := secretBytes + 2*len(s.Name) + len(s.Description) + len(s.CustomMetadata) + len(s.Target) + len(s.Mac) + len(s.VersionsDigest)
 	for i := range s.Versions {
 		v := &s.Versions[i]
 		n += versionBytes + len(v.MAC) + len(v.WrappedDEK) + len(v.Nonce) + len(v.Ciphertext) + len(v.KMSKeyID)

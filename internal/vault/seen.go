@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"strings"
 	"sync"
 
 	"github.com/google/uuid"
@@ -112,4 +113,22 @@ func (s *seen) borne(name string, since int64) (uuid.UUID, bool) {
 	}
 	known, ok := s.find(id)
 	return id, ok && !known.gone && known.at <= since
+}
+
+// within gives the names that were borne before since, past after, up to last if that isn't empty, and begin with prefix.
+func (s *seen) within(after, last, prefix string, since int64) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for _, g := range []sightings{s.young, s.old} {
+		for name, id := range g.byName {
+			if name <= after || last != "" && name > last || !strings.HasPrefix(name, prefix) {
+				continue
+			}
+			if known, ok := s.find(id); ok && !known.gone && known.at <= since {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }

@@ -6,12 +6,16 @@ import (
 	"errors"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/sealkeep/sealkeep/internal/sealkeeptest"
 )
 
 // prepareEdits makes what edits by hand need: a place for the rows of what is deleted, and one for those to be put back.
 func (r *run) prepareEdits() {
 	r.t.Helper()
+	r.keys = r.processes[0].Keys(r.t)
 	for _, sql := range []string{
 		"CREATE TABLE public.attic (LIKE vault.secret_versions, name text, PRIMARY KEY (version_uid))",
 		"CREATE TEMPORARY TABLE kept (LIKE vault.secret_versions)",
@@ -54,8 +58,10 @@ func (c *client) editByHand(n *name) *call {
 		}
 		for chosen = edits[c.random.IntN(len(edits))]; !chosen.fits(f); chosen = edits[c.random.IntN(len(edits))] {
 		}
-		events, err = chosen.do(ctx, c, tx, f)
-		return err
+		if events, err = chosen.do(ctx, c, tx, f); err != nil {
+			return err
+		}
+		return r.reseal(ctx, tx, f)
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows): // it is deleted just now
@@ -74,11 +80,18 @@ func (c *client) editByHand(n *name) *call {
 	for _, e := range events {
 		back = append(back, undone(e, f))
 	}
-	if err := r.byHandIn(ctx, n, &back, func(tx pgx.Tx) error { return putBack(ctx, tx, f, events) }); err != nil {
+	if err := r.byHandIn(ctx, n, &back, func(tx pgx.Tx) error {
+		return errors.Join(putBack(ctx, tx, f, events), r.reseal(ctx, tx, f))
+	}); err != nil {
 		r.t.Errorf("undoing an edit of %s by hand, %s: %v", n.text, chosen.what, err)
 		return nil
 	}
 	return c.lookAround(n, f, events)
+}
+
+// reseal makes the edited rows' MACs. The secret's revision stays: it is an edit, and not a state that was put back.
+func (r *run) reseal(ctx context.Context, tx pgx.Tx, f found) error {
+	return sealkeeptest.ResealSecret(ctx, tx, r.keys, uuid.MustParse(f.id), 0)
 }
 
 // lookAround asks both processes for what was just edited.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/sealkeeptest"
 	"github.com/sealkeep/sealkeep/test/pgproxy"
 	"github.com/sealkeep/sealkeep/test/vaulttest"
@@ -38,7 +39,8 @@ type run struct {
 	graces    atomic.Int64
 
 	super   *pgx.Conn
-	editing sync.Mutex // super, which has one user at a time
+	keys    *integrity.Keyring // of rows, for edits past the processes
+	editing sync.Mutex         // super, which has one user at a time
 
 	mu       sync.Mutex
 	calls    []*call
