@@ -33,6 +33,9 @@ GRANT UPDATE (revision, versions_digest) ON vault.secrets TO vault_api, vault_ro
 GRANT SELECT, INSERT ON vault.deleted_secrets TO vault_api;
 CREATE POLICY vault_api ON vault.deleted_secrets FOR ALL TO vault_api USING (true) WITH CHECK (true);
 
+-- A data key that lacks the wrapping of one of two master keys gets it.
+GRANT UPDATE (wrapped_dek, wrapped_at) ON vault.secret_versions TO vault_api;
+
 -- token recover reads and verifies all grants before it adds one; with --discard-grants it removes them.
 GRANT SELECT, DELETE ON vault.role_permissions TO vault_operator;
 GRANT DELETE ON vault.roles TO vault_operator;

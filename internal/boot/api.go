@@ -115,7 +115,7 @@ func (p *APIProcess) build(ctx context.Context, cfg *API) error {
 		return err
 	}
 	p.vault, err = vault.New(p.database, p.trail, cached, keys, vault.Config{
-		Allowlist: cfg.Allowlist, ReadAuth: vault.ReadAuth(cfg.ReadAuth), SealedCacheBytes: cfg.SealedCacheBytes, Log: p.log, Metrics: metrics,
+		Allowlist: cfg.Allowlist, ReadAuth: vault.ReadAuth(cfg.ReadAuth), SealedCacheBytes: cfg.SealedCacheBytes, Rewrapper: rewrapper(keeper), Log: p.log, Metrics: metrics,
 	})
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"github.com/sealkeep/sealkeep/internal/config"
 	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
+	"github.com/sealkeep/sealkeep/internal/vault"
 )
 
 // parseMasterKey gives the local master key, or tells what is wrong with it; zero if there is none, which config has
@@ -43,6 +44,12 @@ func understandKMS(k config.KMS) (sensitive.Bytes, []kms.ARN, []config.Problem) 
 	if err := kms.CheckKeyID(k.KeyID); k.KeyID != "" && err != nil {
 		problems = append(problems, config.Problem{Variable: "VAULT_KMS_KEY_ID", Message: err.Error()})
 	}
+	if _, err := kms.ParseARN(k.RecoveryKeyID); k.RecoveryKeyID != "" && err != nil {
+		problems = append(problems, config.Problem{Variable: "VAULT_KMS_RECOVERY_KEY_ID", Message: err.Error()})
+	}
+	if k.RecoveryKeyID != "" && k.RecoveryKeyID == k.KeyID {
+		problems = append(problems, config.Problem{Variable: "VAULT_KMS_RECOVERY_KEY_ID", Message: "is VAULT_KMS_KEY_ID itself: name a key of another Region or account"})
+	}
 	if k.Endpoint != "" {
 		if u, err := url.Parse(k.Endpoint); err != nil {
 			problems = append(problems, config.Problem{Variable: "AWS_ENDPOINT_URL_KMS", Message: "isn't a URL: write https://HOST"})
@@ -63,17 +70,68 @@ func newKeeper(ctx context.Context, cfg config.KMS, masterKey sensitive.Bytes, a
 		}
 		return keeper, nil
 	}
-	keeper, err := kms.NewAWS(ctx, kms.AWSConfig{
-		KeyID: cfg.KeyID, Allowed: allowed, Region: cfg.Region, Endpoint: cfg.Endpoint, Retries: cfg.MaxRetries, Log: log, Metrics: metrics,
+	return newAWS(ctx, cfg, allowed, log, metrics)
+}
+
+// newAWS makes the keeper for AWS KMS, with the recovery key's beside it if there is one. The metrics are those of the key in use.
+func newAWS(ctx context.Context, cfg config.KMS, allowed []kms.ARN, log *slog.Logger, metrics prometheus.Registerer) (kms.Keeper, error) {
+	observe := func(used bool) prometheus.Registerer {
+		if used {
+			return metrics
+		}
+		return nil
+	}
+	primary, err := kms.NewAWS(ctx, kms.AWSConfig{
+		KeyID: cfg.KeyID, Allowed: allowed, Region: cfg.Region, Endpoint: cfg.Endpoint, Retries: cfg.MaxRetries, Log: log,
+		Metrics: observe(!cfg.UseRecovery),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("preparing to use AWS KMS (VAULT_KMS_KEY_ID, AWS_REGION): %w", err)
 	}
-	if err := keeper.Resolve(ctx); err != nil {
+	recovery, err := newRecovery(ctx, cfg, log, observe(cfg.UseRecovery))
+	if err != nil {
+		primary.Close()
+		return nil, err
+	}
+	keeper, err := kms.NewRecoverable(primary, recovery, kms.RecoveryConfig{UseRecovery: cfg.UseRecovery, Log: log, Metrics: metrics})
+	if err != nil {
+		primary.Close()
+		return nil, err
+	}
+	if cfg.UseRecovery {
+		return keeper, nil // the other one may be lost
+	}
+	if err := primary.Resolve(ctx); err != nil {
 		keeper.Close()
 		return nil, fmt.Errorf("asking AWS KMS which key VAULT_KMS_KEY_ID names: %w", err)
 	}
 	return keeper, nil
+}
+
+// newRecovery makes the recovery key's keeper, or nil.
+func newRecovery(ctx context.Context, cfg config.KMS, log *slog.Logger, metrics prometheus.Registerer) (kms.Keeper, error) {
+	if cfg.RecoveryKeyID == "" {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	arn, err := kms.ParseARN(cfg.RecoveryKeyID)
+	if err != nil {
+		return nil, fmt.Errorf("VAULT_KMS_RECOVERY_KEY_ID: %w", err)
+	}
+	keeper, err := kms.NewAWS(ctx, kms.AWSConfig{
+		KeyID: cfg.RecoveryKeyID, Region: arn.Region(), Endpoint: cfg.Endpoint, Retries: cfg.MaxRetries, Log: log.With("kms", "recovery"), Metrics: metrics,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("preparing to use the recovery key (VAULT_KMS_RECOVERY_KEY_ID): %w", err)
+	}
+	return keeper, nil
+}
+
+// rewrapper is the keeper if it wraps data keys twice, or nil.
+func rewrapper(keeper kms.Keeper) vault.Rewrapper {
+	if r, ok := keeper.(*kms.Recoverable); ok && r.WrapsTwice() {
+		return r
+	}
+	return nil
 }
 
 // cache puts a cache of data keys before the keeper, unless it is turned off. The roots of the keyring are not to pass

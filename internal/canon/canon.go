@@ -27,6 +27,8 @@ const (
 	LabelAuditRecord = "sealkeep/audit-record/v1"
 	LabelAuditClose  = "sealkeep/audit-close/v1"
 	LabelIdempotency = "sealkeep/idempotency/v1"
+
+	LabelWrappedTwice = "sealkeep/wrapped-twice/v1"
 )
 
 // LabelRow returns the label under which the rows of a table are MACed.

@@ -169,7 +169,7 @@ func TestLabels_AreDistinctAndWellFormed(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	for _, label := range []string{
-		LabelAAD, LabelAuthz, LabelAuditOpen, LabelAuditRecord, LabelAuditClose, LabelIdempotency,
+		LabelAAD, LabelAuthz, LabelAuditOpen, LabelAuditRecord, LabelAuditClose, LabelIdempotency, LabelWrappedTwice,
 		LabelRow("secrets"), LabelRow("secret_versions"),
 	} {
 		if seen[label] || !strings.HasPrefix(label, "sealkeep/") || !strings.HasSuffix(label, "/v1") {

@@ -65,6 +65,9 @@ type KMS struct {
 	// KeyID names the key of AWS KMS, AllowedKeyIDs others as they were written; the caller parses them (see Check).
 	KeyID, AllowedKeyIDs string
 	MaxRetries           int // how many more attempts a call makes
+	// RecoveryKeyID is the ARN of the key that wraps everything a second time, empty for none; the caller parses it.
+	RecoveryKeyID string
+	UseRecovery   bool // what is stored is opened by that key alone
 	// Region and Endpoint are those of the standard AWS variables, empty where those aren't set.
 	Region, Endpoint string
 	// MasterKey is the local master key as it was written, a text or 32 raw bytes; the caller parses it (see Check).
@@ -193,5 +196,6 @@ func (k KMS) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("mode", k.Mode), slog.String("key_id", k.KeyID), slog.String("allowed_key_ids", k.AllowedKeyIDs),
 		slog.Int("max_retries", k.MaxRetries), slog.String("region", k.Region),
+		slog.String("recovery_key_id", k.RecoveryKeyID), slog.Bool("use_recovery", k.UseRecovery),
 	)
 }

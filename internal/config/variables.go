@@ -110,6 +110,14 @@ var variables = []Variable{
 		Meaning: "How many more attempts a call to AWS KMS makes, within 8 s in all, while KMS throttles or doesn't answer.",
 	},
 	{
+		Name: "VAULT_KMS_RECOVERY_KEY_ID", Type: "a key's ARN", Programs: both,
+		Meaning: "Another key of AWS KMS, of another Region or account, that every data key and integrity key is wrapped under as well, in case the first one is lost. See [kms.md](kms.md#a-recovery-key).",
+	},
+	{
+		Name: "VAULT_KMS_USE_RECOVERY", Type: "true or false", Default: "false", Programs: both,
+		Meaning: "Whether what is stored is opened by the recovery key, and by it alone. For when the first key is lost or out of reach.",
+	},
+	{
 		Name: "VAULT_LOCAL_MASTER_KEY", Type: "32 bytes as 64 hexadecimal digits or base64; a file may hold them raw", Programs: both, Secret: true, exact: true,
 		Meaning: "The master key of `VAULT_KMS_MODE=local`. Whoever has it and the database has every secret; without it nothing opens.",
 	},

@@ -45,6 +45,9 @@ func (a ARN) String() string {
 	return "arn:" + a.partition + ":kms:" + a.region + ":" + a.account + ":key/" + a.id
 }
 
+// Region is the Region that the key is in.
+func (a ARN) Region() string { return a.region }
+
 // in is the replica of a multi-Region key in a Region; any other key is itself.
 func (a ARN) in(region string) ARN {
 	if strings.HasPrefix(a.id, multiRegionPrefix) {

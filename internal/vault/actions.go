@@ -8,6 +8,7 @@ const (
 	ActionUpdate          = "secret.update"
 	ActionRotate          = "secret.rotate"
 	ActionDelete          = "secret.delete"
+	ActionRewrap          = "secret.rewrap" // of the vault itself: data keys got a wrapping that they lacked
 	ActionList            = "secret.list"
 	ActionVersions        = "secret.versions"
 	ActionRoleCreate      = "role.create"

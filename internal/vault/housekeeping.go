@@ -30,7 +30,11 @@ func (v *Vault) Start(ctx context.Context) error {
 	}
 	v.started = true
 	ctx, v.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	for _, loop := range []func(context.Context){v.ensurePartitions, v.writeUses, v.lookups.run} {
+	loops := []func(context.Context){v.ensurePartitions, v.writeUses, v.lookups.run}
+	if v.cfg.Rewrapper != nil {
+		loops = append(loops, v.rewrapLoop)
+	}
+	for _, loop := range loops {
 		v.loops.Add(1)
 		go func() {
 			defer v.loops.Done()

@@ -69,14 +69,21 @@ type Config struct {
 	SealedCacheBytes uint64
 	Log              *slog.Logger
 	Metrics          prometheus.Registerer // nil: metrics are kept but not registered
+	// Rewrapper is the keeper where it wraps every data key twice; nil if there is nothing to add to stored ones.
+	Rewrapper Rewrapper
 	// Random makes values, tokens, nonces and ids; nil means the system's generator.
 	Random io.Reader
 	// Clock gives local time with a monotonic reading, for what is measured here alone; validity is the database's to
 	// judge. Nil means time.Now.
 	Clock func() time.Time
+
+	rewrapAfter time.Duration // about when stored data keys are first looked through, and again after a failure
 }
 
 func (c *Config) complete() {
+	if c.rewrapAfter == 0 {
+		c.rewrapAfter = rewrapRetry
+	}
 	if c.ReadAuth == "" {
 		c.ReadAuth = ReadAuthIPToken
 	}

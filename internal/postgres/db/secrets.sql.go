@@ -272,6 +272,40 @@ func (q *Queries) LockSecret(ctx context.Context, name string) (LockSecretRow, e
 	return i, err
 }
 
+const rewrapVersion = `-- name: RewrapVersion :execrows
+UPDATE vault.secret_versions
+SET wrapped_dek = $1, wrapped_at = $2, mac = $3, key_id = $4
+WHERE secret_id = $5 AND version = $6 AND version_uid = $7 AND wrapped_dek = $8
+`
+
+type RewrapVersionParams struct {
+	WrappedDek    []byte
+	WrappedAt     time.Time
+	Mac           []byte
+	KeyID         *uuid.UUID
+	SecretID      uuid.UUID
+	Version       int64
+	VersionUid    uuid.UUID
+	OldWrappedDek []byte
+}
+
+func (q *Queries) RewrapVersion(ctx context.Context, arg RewrapVersionParams) (int64, error) {
+	result, err := q.db.Exec(ctx, rewrapVersion,
+		arg.WrappedDek,
+		arg.WrappedAt,
+		arg.Mac,
+		arg.KeyID,
+		arg.SecretID,
+		arg.Version,
+		arg.VersionUid,
+		arg.OldWrappedDek,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const secretByName = `-- name: SecretByName :one
 SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version, s.next_rotation_at, s.target, s.custom_metadata, s.created_at, s.updated_at, s.mac, s.key_id, s.revision, s.versions_digest, now()::timestamptz AS read_at FROM vault.secrets s WHERE s.name = $1
 `
@@ -449,6 +483,56 @@ func (q *Queries) Versions(ctx context.Context, secretID uuid.UUID) ([]VersionsR
 			&i.WrappedAt,
 			&i.Mac,
 			&i.KeyID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const versionsToRewrap = `-- name: VersionsToRewrap :many
+SELECT v.secret_id, s.name, v.version, v.version_uid, v.kms_key_id, v.wrapped_dek
+FROM vault.secret_versions v JOIN vault.secrets s ON s.id = v.secret_id
+WHERE (v.secret_id, v.version) > ($1::uuid, $2::bigint)
+ORDER BY v.secret_id, v.version LIMIT $3
+`
+
+type VersionsToRewrapParams struct {
+	SecretID uuid.UUID
+	Version  int64
+	MaxRows  int32
+}
+
+type VersionsToRewrapRow struct {
+	SecretID   uuid.UUID
+	Name       string
+	Version    int64
+	VersionUid uuid.UUID
+	KmsKeyID   string
+	WrappedDek []byte
+}
+
+// A page of all versions by secret and number, behind a given one, with how they are wrapped.
+func (q *Queries) VersionsToRewrap(ctx context.Context, arg VersionsToRewrapParams) ([]VersionsToRewrapRow, error) {
+	rows, err := q.db.Query(ctx, versionsToRewrap, arg.SecretID, arg.Version, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []VersionsToRewrapRow
+	for rows.Next() {
+		var i VersionsToRewrapRow
+		if err := rows.Scan(
+			&i.SecretID,
+			&i.Name,
+			&i.Version,
+			&i.VersionUid,
+			&i.KmsKeyID,
+			&i.WrappedDek,
 		); err != nil {
 			return nil, err
 		}
