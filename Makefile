@@ -9,7 +9,9 @@ export GOFLAGS
 # Empty in an archive without git's history, which then calls itself "dev".
 VERSION  = $(or $(shell git describe --always --dirty 2>/dev/null),dev)
 LDFLAGS  = -X github.com/sealkeep/sealkeep/internal/process.Version=$(VERSION)
-GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+# Go's runtime/secret erases what ciphers keep of keys and plaintext (internal/sensitive); these platforms alone have it.
+SECRET   = $(if $(filter linux/amd64 linux/arm64,$(shell go env GOOS)/$(shell go env GOARCH)),runtimesecret)
+GO_BUILD = CGO_ENABLED=0 GOEXPERIMENT="$${GOEXPERIMENT:+$$GOEXPERIMENT,}$(SECRET)" go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 .DEFAULT_GOAL := help
 .PHONY: dev test lint e2e bench build generate clean help test-pg18 test-aws pg tools

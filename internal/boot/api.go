@@ -26,6 +26,7 @@ import (
 	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/process"
+	"github.com/sealkeep/sealkeep/internal/sensitive"
 	"github.com/sealkeep/sealkeep/internal/telemetry"
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
@@ -50,7 +51,7 @@ type APIProcess struct {
 // Its errors are one line that says what to do.
 func NewAPI(ctx context.Context, cfg *API, log *slog.Logger) (*APIProcess, error) {
 	defer cfg.Release()
-	log.Info("configuration", "version", process.Version, "config", cfg)
+	log.Info("configuration", "version", process.Version, "runtime_secret", sensitive.Erases, "config", cfg)
 	warn(log, cfg)
 
 	p := &APIProcess{log: log, drain: cfg.Drain}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealkeep/sealkeep/internal/process"
+	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
 func TestRun_WrongCommandLinesEndWithTwo(t *testing.T) {
@@ -37,13 +38,14 @@ func TestRun_WrongCommandLinesEndWithTwo(t *testing.T) {
 func TestVersion(t *testing.T) {
 	t.Parallel()
 	sh := shell{t, nil}
-	sh.run("version").ok().shows("sealkeep " + process.Version)
+	sh.run("version").ok().shows("sealkeep "+process.Version, "runtime/secret o")
 	if flag := sh.run("--version").ok(); flag.stdout != sh.run("version").stdout {
 		t.Errorf("--version prints %q", flag.stdout)
 	}
 	r := sh.run("version --json").ok()
 	var got map[string]string
-	if err := json.Unmarshal([]byte(r.stdout), &got); err != nil || got["version"] != process.Version {
+	erasure := map[bool]string{true: "on", false: "off"}[sensitive.Erases]
+	if err := json.Unmarshal([]byte(r.stdout), &got); err != nil || got["version"] != process.Version || got["runtime_secret"] != erasure {
 		t.Errorf("%v %s", err, r.stdout)
 	}
 }

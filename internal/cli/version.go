@@ -7,12 +7,21 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealkeep/sealkeep/internal/process"
+	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
 const platform = runtime.GOOS + "/" + runtime.GOARCH
 
 func versionLine() string {
-	return fmt.Sprintf("sealkeep %s (%s, %s)", process.Version, runtime.Version(), platform)
+	return fmt.Sprintf("sealkeep %s (%s, %s, runtime/secret %s)", process.Version, runtime.Version(), platform, erasure())
+}
+
+// erasure says whether this build erases what ciphers leave in memory; see sensitive.Erases.
+func erasure() string {
+	if sensitive.Erases {
+		return "on"
+	}
+	return "off"
 }
 
 func (a *app) versionCommand() *cobra.Command {
@@ -24,7 +33,7 @@ func (a *app) versionCommand() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {
 				return marshalJSON(a.Stdout, map[string]string{
-					"version": process.Version, "go": runtime.Version(), "platform": platform,
+					"version": process.Version, "go": runtime.Version(), "platform": platform, "runtime_secret": erasure(),
 				})
 			}
 			_, err := fmt.Fprintln(a.Stdout, versionLine())
