@@ -13,6 +13,13 @@ deny  internal/sensitive    code ~/internal/fault
 deny  internal/fault        code ~/internal/canon
 deny  internal/canon        code github.com/google/uuid
 deny  internal/limit        code ~/internal/fault
+deny  internal/randomness   code ~/internal/fault
+deny  internal/randomness   code os
+allow internal/randomness   code crypto/rand
+deny  internal/vault        code crypto/rand
+deny  internal/envelope     code crypto/rand
+allow internal/vault        code ~/internal/randomness
+deny  internal/postgres     code crypto/rand
 deny  internal/canon        code log/slog
 allow internal/sensitive    code log/slog
 deny  internal/secret       code os

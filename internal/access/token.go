@@ -1,7 +1,6 @@
 package access
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
@@ -9,6 +8,7 @@ import (
 	"io"
 
 	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/randomness"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
@@ -43,11 +43,11 @@ func (f Fingerprint) Equal(o Fingerprint) bool {
 	return subtle.ConstantTimeCompare(f[:], o[:]) == 1
 }
 
-// NewToken makes a token from 256 bits of random; nil is crypto/rand.Reader. The caller shows text once and
+// NewToken makes a token from 256 bits of random; nil is randomness.Reader. The caller shows text once and
 // releases it; fp is for storing. A source that fails or ends early is an error of kind Internal, never a weaker token.
 func NewToken(random io.Reader) (text sensitive.Bytes, fp Fingerprint, err error) {
 	if random == nil {
-		random = rand.Reader
+		random = randomness.Reader
 	}
 	var raw [numberBytes]byte
 	defer sensitive.Zero(raw[:])

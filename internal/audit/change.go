@@ -136,7 +136,7 @@ func (t *Trail) openLane(ctx context.Context, kind string, before *predecessor) 
 	}
 	t.clock.observe(server.ReadAt, sent)
 	t.changes.retireOff(server)
-	l, row, err := newLane(t.keys, t.vaultID, t.cfg.Process, kind, server, before)
+	l, row, err := newLane(t.keys, t.vaultID, t.cfg.Process, kind, server, before, t.cfg.Random)
 	if err != nil {
 		tx.Rollback(ctx)
 		return nil, err

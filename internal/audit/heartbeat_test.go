@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/sealkeep/sealkeep/internal/pgtest"
+	"github.com/sealkeep/sealkeep/internal/randomness"
 )
 
 // handClock is a clock that stands still until it is moved.
@@ -198,7 +199,7 @@ func TestI10_HeartbeatOfVeryManyStreamsStaysWithinItsBound(t *testing.T) {
 	server, err := tx.ServerIdentity(t.Context())
 	must(t, err)
 	for range 1000 {
-		l, row, err := newLane(trail.keys, trail.vaultID, "crowd", kindRead, server, nil)
+		l, row, err := newLane(trail.keys, trail.vaultID, "crowd", kindRead, server, nil, randomness.Reader)
 		must(t, err)
 		l.release()
 		must(t, tx.OpenStream(t.Context(), row))

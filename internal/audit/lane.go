@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/sealkeep/sealkeep/internal/canon"
+	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
@@ -55,14 +57,14 @@ type predecessor struct {
 }
 
 // newLane makes the row of a new stream and the lane that may write to it once the row is committed.
-func newLane(keys *integrity.Keyring, vaultID uuid.UUID, process, kind string, server db.ServerIdentityRow, before *predecessor) (*lane, db.OpenStreamParams, error) {
+func newLane(keys *integrity.Keyring, vaultID uuid.UUID, process, kind string, server db.ServerIdentityRow, before *predecessor, random io.Reader) (*lane, db.OpenStreamParams, error) {
 	keyID, ok := keys.ActiveKeyID(integrity.PurposeAudit)
 	if !ok {
 		return nil, db.OpenStreamParams{}, errors.New("the keyring has no active key for the audit trail")
 	}
-	id, err := uuid.NewRandom()
+	id, err := uuid.NewRandomFromReader(random)
 	if err != nil {
-		return nil, db.OpenStreamParams{}, fmt.Errorf("making a stream id: %w", err)
+		return nil, db.OpenStreamParams{}, fault.Wrap(fault.Internal, fmt.Errorf("making a stream id: %w", err), "")
 	}
 	key, err := keys.StreamKey(keyID, id)
 	if err != nil {

@@ -4,18 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/google/uuid"
 
 	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
+	"github.com/sealkeep/sealkeep/internal/randomness"
 )
 
 // AppendOffline writes records on a stream of their own, opened and closed within the caller's transaction. It serves
 // commands that work on the database directly, once, with no Trail running. After an error the transaction must be rolled
-// back.
-func AppendOffline(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, vaultID uuid.UUID, process string, records ...Record) error {
+// back. random gives the id of the stream; nil means randomness.Reader.
+func AppendOffline(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, vaultID uuid.UUID, process string, random io.Reader, records ...Record) error {
 	if len(records) == 0 {
 		return errors.New("audit: an append takes at least one record")
 	}
@@ -23,7 +25,7 @@ func AppendOffline(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring
 	if err != nil {
 		return fmt.Errorf("asking the server for its identity: %w", err)
 	}
-	l, row, err := newLane(keys, vaultID, process, kindOffline, server, nil)
+	l, row, err := newLane(keys, vaultID, process, kindOffline, server, nil, randomness.New(random))
 	if err != nil {
 		return err
 	}

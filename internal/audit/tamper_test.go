@@ -38,7 +38,7 @@ func newCrime(t *testing.T) *crime {
 		trail.Deny(t.Context(), denial(here, "denied"))
 	}
 	must(t, c.api.InTx(t.Context(), func(tx *postgres.Tx) error {
-		return AppendOffline(t.Context(), tx, c.keys, c.vaultID, "command", record("offline-1"), record("offline-2"))
+		return AppendOffline(t.Context(), tx, c.keys, c.vaultID, "command", nil, record("offline-1"), record("offline-2"))
 	}))
 	// A stream that took another's place, and one on which nothing was written yet.
 	c.reap(c.streams(kindRead)[0].ID)

@@ -17,6 +17,7 @@ package audit
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,7 @@ import (
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/postgres"
+	"github.com/sealkeep/sealkeep/internal/randomness"
 )
 
 // Config tunes a Trail.
@@ -42,6 +44,8 @@ type Config struct {
 	Metrics     prometheus.Registerer // nil: metrics are kept but not registered
 	// Clock gives local time with a monotonic reading; nil means time.Now.
 	Clock func() time.Time
+	// Random gives the ids of streams; nil means randomness.Reader.
+	Random io.Reader
 }
 
 // Trail writes the audit trail of one process.
@@ -86,6 +90,7 @@ func Open(database *postgres.DB, keys *integrity.Keyring, vaultID uuid.UUID, cfg
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
+	cfg.Random = randomness.New(cfg.Random)
 	t := &Trail{
 		db: database, keys: keys, vaultID: vaultID, cfg: cfg, log: cfg.Log,
 		clock: &databaseClock{now: cfg.Clock}, metrics: newMetrics(cfg.Metrics),

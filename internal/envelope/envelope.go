@@ -11,8 +11,6 @@
 package envelope
 
 import (
-	"bytes"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +18,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/sealkeep/sealkeep/internal/canon"
+	"github.com/sealkeep/sealkeep/internal/randomness"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
@@ -64,26 +63,17 @@ type Sealed struct {
 	Ciphertext []byte // as long as the plaintext, and 16 bytes of tag
 }
 
-// Sealer seals with fresh nonces. It is safe for concurrent use if its source of randomness is.
-type Sealer struct{ random io.Reader }
+// Sealer seals with fresh nonces. It is safe for concurrent use.
+type Sealer struct{ random *randomness.Source }
 
-// NewSealer returns a sealer that draws nonces from random; nil means crypto/rand.Reader. It draws two at once, and a
-// source that fails, runs short or repeats itself is an error here rather than at the first write.
+// NewSealer returns a sealer that draws nonces from random; nil means randomness.Reader. It draws two at once, so that
+// a source that fails, runs short or repeats itself is an error here rather than at the first write.
 func NewSealer(random io.Reader) (*Sealer, error) {
-	if random == nil {
-		random = rand.Reader
-	}
-	s := &Sealer{random: random}
-	first, err := s.nonce()
-	if err != nil {
-		return nil, err
-	}
-	second, err := s.nonce()
-	if err != nil {
-		return nil, err
-	}
-	if bytes.Equal(first, second) {
-		return nil, errors.New("envelope: the source of randomness gives the same nonce twice")
+	s := &Sealer{random: randomness.New(random)}
+	for range 2 {
+		if _, err := s.nonce(); err != nil {
+			return nil, err
+		}
 	}
 	return s, nil
 }

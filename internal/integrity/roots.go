@@ -14,13 +14,14 @@ package integrity
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
 	"fmt"
 	"io"
 
 	"github.com/google/uuid"
 
+	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/kms"
+	"github.com/sealkeep/sealkeep/internal/randomness"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
@@ -58,16 +59,16 @@ type Root struct {
 }
 
 // NewRoots makes a vault's roots, one for each of [Purposes] in that order. The data key that the keeper generates is
-// the root. random gives the key ids; nil means crypto/rand.Reader. The keeper's errors are passed on.
+// the root. random gives the key ids; nil means randomness.Reader. The keeper's errors are passed on.
 func NewRoots(ctx context.Context, keeper Keeper, vaultID uuid.UUID, random io.Reader) ([]Root, error) {
 	if random == nil {
-		random = rand.Reader
+		random = randomness.Reader
 	}
 	roots := make([]Root, 0, len(Purposes()))
 	for _, p := range Purposes() {
 		keyID, err := uuid.NewRandomFromReader(random)
 		if err != nil {
-			return nil, fmt.Errorf("integrity: make an id for the %s root: %w", p, err)
+			return nil, fault.Wrap(fault.Internal, fmt.Errorf("integrity: make an id for the %s root: %w", p, err), "")
 		}
 		root, err := newRoot(ctx, keeper, vaultID, keyID, p)
 		if err != nil {

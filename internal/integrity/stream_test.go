@@ -1,7 +1,6 @@
 package integrity
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -14,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/sealkeep/sealkeep/internal/canon"
+	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
 func mac(tb testing.TB, k *Keyring, keyID, stream uuid.UUID, message string) [32]byte {
@@ -93,8 +93,10 @@ func readVectors(tb testing.TB, name string, v any) {
 // keyringOf returns a keyring with one root of known bytes.
 func keyringOf(tb testing.TB, p Purpose, vault, keyID uuid.UUID, root []byte) (*Keyring, Root) {
 	tb.Helper()
-	// The local keeper draws a nonce, then the key.
-	keeper := newKeeper(tb, bytes.NewReader(append(sequence(0, 24), root...)))
+	keeper := &spy{Keeper: newKeeper(tb, nil), root: func(key sensitive.Bytes) sensitive.Bytes {
+		key.Release()
+		return sensitive.Copy(root)
+	}}
 	r, err := newRoot(context.Background(), keeper, vault, keyID, p)
 	if err != nil {
 		tb.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/cipher"
 	"crypto/hkdf"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/internal/canon"
 	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/randomness"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
@@ -46,7 +46,7 @@ type Local struct {
 }
 
 // NewLocal returns a keeper under a master key of exactly 32 bytes. It keeps nothing of master, which stays the
-// caller's to release. random gives keys and nonces and must be safe for concurrent use; nil means crypto/rand.Reader.
+// caller's to release. random gives keys and nonces, which are tested; nil means randomness.Reader.
 func NewLocal(master sensitive.Bytes, random io.Reader) (*Local, error) {
 	if master.Len() != DataKeySize {
 		return nil, fmt.Errorf("kms: the local master key has %d bytes, not %d", master.Len(), DataKeySize)
@@ -55,10 +55,7 @@ func NewLocal(master sensitive.Bytes, random io.Reader) (*Local, error) {
 		// What an unset or wiped buffer looks like.
 		return nil, errors.New("kms: the local master key is all zeros")
 	}
-	if random == nil {
-		random = rand.Reader
-	}
-	l := &Local{random: random}
+	l := &Local{random: randomness.New(random)}
 	var err error
 	sensitive.Do(func() { err = l.derive(master.Reveal()) })
 	if err != nil {

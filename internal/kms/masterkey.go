@@ -2,13 +2,13 @@ package kms
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 
+	"github.com/sealkeep/sealkeep/internal/randomness"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
@@ -50,11 +50,9 @@ func ParseMasterKey(text []byte) (sensitive.Bytes, error) {
 }
 
 // NewMasterKeyText returns a fresh master key as a line of base64, ending in a newline, which the caller writes where
-// only the service can read it and then zeroes. nil means crypto/rand.Reader; a short read is an error.
+// only the service can read it and then zeroes. nil means randomness.Reader; what it gives is tested.
 func NewMasterKeyText(random io.Reader) ([]byte, error) {
-	if random == nil {
-		random = rand.Reader
-	}
+	random = randomness.New(random)
 	key := make([]byte, DataKeySize)
 	defer sensitive.Zero(key)
 	if _, err := io.ReadFull(random, key); err != nil {

@@ -1,11 +1,11 @@
 package secret
 
 import (
-	"crypto/rand"
 	"encoding/base64"
 	"io"
 
 	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/randomness"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
@@ -14,11 +14,11 @@ const generatedBits = 256
 
 // GenerateValue makes the value or password of an automatic secret: 256 bits from random, as 43 characters of
 // base64url without padding (RFC 4648, section 5), which need no quoting in a URL, a shell or a DSN. A nil
-// random is crypto/rand.Reader. A source that fails or ends early is an error of kind Internal, never a weaker
+// random is randomness.Reader. A source that fails or ends early is an error of kind Internal, never a weaker
 // value. The caller releases the result.
 func GenerateValue(random io.Reader) (sensitive.Bytes, error) {
 	if random == nil {
-		random = rand.Reader
+		random = randomness.Reader
 	}
 	var raw [generatedBits / 8]byte
 	defer sensitive.Zero(raw[:])

@@ -134,7 +134,7 @@ func firstToken(issued *IssuedToken, bootstrap sensitive.Bytes, cfg Config) (acc
 func initialise(ctx context.Context, database *postgres.DB, keeper Keeper, issued *IssuedToken, fingerprint access.Fingerprint, cfg Config) error {
 	vaultID, err := uuid.NewRandomFromReader(cfg.Random)
 	if err != nil {
-		return fmt.Errorf("making the vault's id: %w", err)
+		return fault.Wrap(fault.Internal, fmt.Errorf("making the vault's id: %w", err), "")
 	}
 	roots, err := integrity.NewRoots(ctx, keeper, vaultID, cfg.Random)
 	if err != nil {
@@ -173,7 +173,7 @@ func initialise(ctx context.Context, database *postgres.DB, keeper Keeper, issue
 		if _, err := tx.EnsurePartitions(ctx, partitionDays); err != nil {
 			return err
 		}
-		return audit.AppendOffline(ctx, tx, keyring, vaultID, "init",
+		return audit.AppendOffline(ctx, tx, keyring, vaultID, "init", cfg.Random,
 			offlineRecord("init", ActionInit, fmt.Sprintf(`{"vault_id":%q}`, vaultID)),
 			offlineRecord("init", ActionTokenCreate, fmt.Sprintf(`{"token":%q,"role":%q}`, issued.Name, issued.Role)))
 	})

@@ -60,7 +60,7 @@ func RecoverToken(ctx context.Context, database *postgres.DB, keeper Keeper, r R
 		if r.DiscardGrants {
 			detail["discarded_grants"] = true
 		}
-		return audit.AppendOffline(ctx, tx, keyring, vaultID, "token recover",
+		return audit.AppendOffline(ctx, tx, keyring, vaultID, "token recover", cfg.Random,
 			offlineRecord("token recover", ActionTokenRecover, string(encoded(detail))))
 	})
 	if err != nil {

@@ -17,7 +17,6 @@ package vault
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -34,6 +33,7 @@ import (
 	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/postgres"
+	"github.com/sealkeep/sealkeep/internal/randomness"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
@@ -71,7 +71,8 @@ type Config struct {
 	Metrics          prometheus.Registerer // nil: metrics are kept but not registered
 	// Rewrapper is the keeper where it wraps every data key twice; nil if there is nothing to add to stored ones.
 	Rewrapper Rewrapper
-	// Random makes values, tokens, nonces and ids; nil means the system's generator.
+	// Random makes values, tokens, nonces and ids; nil means the system's generator. What it
+	// gives is tested; see package randomness.
 	Random io.Reader
 	// Clock gives local time with a monotonic reading, for what is measured here alone; validity is the database's to
 	// judge. Nil means time.Now.
@@ -90,9 +91,7 @@ func (c *Config) complete() {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.Random == nil {
-		c.Random = rand.Reader
-	}
+	c.Random = randomness.New(c.Random)
 	if c.Clock == nil {
 		c.Clock = time.Now //nolint:forbidigo // the default of the injected clock
 	}

@@ -1,7 +1,6 @@
 package dev
 
 import (
-	"crypto/rand"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -106,7 +105,7 @@ func (e *environment) check() (*boot.API, error) {
 	vars := e.ofAPI("postgres:///" + databaseName + "?host=/not/yet&user=" + apiUser)
 	if e.keyFile != "" {
 		// It may not be there yet.
-		text, err := kms.NewMasterKeyText(rand.Reader)
+		text, err := kms.NewMasterKeyText(nil)
 		if err != nil {
 			return nil, err
 		}

@@ -80,7 +80,7 @@ func prepareMasterKey(path string, f *folder, initialised bool) error {
 		return fmt.Errorf("the vault in %s was made with the master key in %s, which is gone: put it back; without it nothing "+
 			"in this vault can be opened", f.path, path)
 	}
-	text, err := kms.NewMasterKeyText(rand.Reader)
+	text, err := kms.NewMasterKeyText(nil)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func initialise(ctx context.Context, f *folder, database *postgres.DB, keeper va
 	token := bootstrap.Clone()
 	if token.IsZero() {
 		var err error
-		if token, _, err = access.NewToken(rand.Reader); err != nil {
+		if token, _, err = access.NewToken(nil); err != nil {
 			return sensitive.Bytes{}, err
 		}
 	}
