@@ -14,7 +14,7 @@ SECRET   = $(if $(filter linux/amd64 linux/arm64,$(shell go env GOOS)/$(shell go
 GO_BUILD = CGO_ENABLED=0 GOEXPERIMENT="$${GOEXPERIMENT:+$$GOEXPERIMENT,}$(SECRET)" go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 .DEFAULT_GOAL := help
-.PHONY: dev test lint e2e bench build generate clean help test-pg18 test-aws pg tools
+.PHONY: dev test lint e2e bench bench-secret soak build generate clean help test-pg18 test-aws pg tools
 
 dev: ## Start a whole vault with its own PostgreSQL (ARGS="--dir DIR" and the like are passed on)
 	@scripts/postgres.sh >/dev/null && mkdir -p bin && $(GO_BUILD) -o bin/sealkeep ./cmd/sealkeep && \
@@ -32,6 +32,12 @@ e2e: ## Run the test module's long tests too: end to end, faults, load
 
 bench: ## Measure the vault beside reference servers (ARGS="-quick", ARGS="-scale" and the like are passed on)
 	@exec scripts/bench.sh $(ARGS)
+
+bench-secret: ## Measure what erasing keys and plaintext with runtime/secret costs
+	@scripts/bench-secret.sh
+
+soak: ## Run what takes too long for every change: the nonces of ten million seals
+	@go test -buildvcs=false -tags soak -count=1 -timeout 60m -v -run '^TestNonces_NoneRepeats$$' ./internal/envelope
 
 test-pg18: ## Run the tests on PostgreSQL 18
 	@unset SEALKEEP_TEST_POSTGRES_URL; SEALKEEP_POSTGRES_BIN="$$(scripts/postgres18.sh)" && export SEALKEEP_POSTGRES_BIN && \
@@ -56,7 +62,7 @@ clean: ## Remove bin/ and .tools/ (the data of `make dev` stays)
 	@rm -rf bin .tools
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 tools: $(TOOLS)/golangci-lint $(TOOLS)/sqlc $(TOOLS)/gofumpt
 

@@ -11,6 +11,7 @@
 package envelope
 
 import (
+	"crypto/cipher"
 	"errors"
 	"fmt"
 	"io"
@@ -131,20 +132,17 @@ func Open(dek sensitive.Bytes, p Place, s Sealed) (sensitive.Bytes, error) {
 		return sensitive.Bytes{}, ErrUnopenable
 	}
 	aad := p.additionalData()
-	var plaintext sensitive.Bytes
+	// It is zeroed by its release, or by the cipher should it not open. What is allocated within Do costs more than its erasure.
+	text := make([]byte, 0, len(s.Ciphertext)-Overhead)
 	var err error
 	sensitive.Do(func() {
-		aead, kerr := chacha20poly1305.NewX(dek.Reveal())
-		if kerr != nil {
-			err = ErrUnopenable
-			return
+		var aead cipher.AEAD
+		if aead, err = chacha20poly1305.NewX(dek.Reveal()); err == nil {
+			text, err = aead.Open(text, s.Nonce, s.Ciphertext, aad)
 		}
-		text, oerr := aead.Open(make([]byte, 0, len(s.Ciphertext)-Overhead), s.Nonce, s.Ciphertext, aad)
-		if oerr != nil {
-			err = ErrUnopenable
-			return
-		}
-		plaintext = sensitive.Take(text)
 	})
-	return plaintext, err
+	if err != nil {
+		return sensitive.Bytes{}, ErrUnopenable
+	}
+	return sensitive.Take(text), nil
 }

@@ -1,0 +1,5 @@
+//go:build soak
+
+package envelope
+
+const seals = 10_000_000
