@@ -28,6 +28,7 @@ func (x *exchange) disclose(status int, fill func(*disclosure) error) error {
 	if err := fill(d); err != nil {
 		return err
 	}
+	x.plaintext = x.request.Method != http.MethodHead // which has no body
 	x.write(status, d.buf)
 	return nil
 }

@@ -1,7 +1,9 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -56,7 +58,7 @@ const unmatched = "unmatched"
 
 func (a *api) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{
-		recorder: recorder{ResponseWriter: w},
+		recorder: recorder{ResponseWriter: w, conn: directOf(r)},
 		request:  r,
 		buffers:  &a.buffers,
 		id:       requestID(r.Header),
@@ -103,6 +105,17 @@ type recorder struct {
 	http.ResponseWriter
 	status   int
 	writeErr error
+
+	conn      direct // nil if the connection can't
+	plaintext bool   // the next body is sent past the server's buffers
+	body      bytes.Reader
+}
+
+// direct is a connection that can send the body of an answer from where it lies; see conn of internal/process. The server's
+// own buffers are never zeroed.
+type direct interface {
+	Hold()
+	Release() error
 }
 
 func (r *recorder) WriteHeader(status int) {
@@ -116,11 +129,29 @@ func (r *recorder) Write(b []byte) (int, error) {
 	if r.status == 0 {
 		r.status = http.StatusOK
 	}
-	n, err := r.ResponseWriter.Write(b)
+	n, err := r.send(b)
 	if err != nil && r.writeErr == nil {
 		r.writeErr = err
 	}
 	return n, err
+}
+
+// send writes b, of which no copy is made if it holds plaintext.
+func (r *recorder) send(b []byte) (int, error) {
+	flusher, canFlush := r.ResponseWriter.(http.Flusher)
+	from, canRead := r.ResponseWriter.(io.ReaderFrom)
+	if !r.plaintext || r.conn == nil || !canFlush || !canRead {
+		return r.ResponseWriter.Write(b)
+	}
+	r.conn.Hold()
+	flusher.Flush() // the head, which waits there
+	r.body.Reset(b)
+	n, err := from.ReadFrom(&r.body)
+	r.body.Reset(nil)
+	if released := r.conn.Release(); err == nil {
+		err = released
+	}
+	return int(n), err
 }
 
 // Unwrap is for http.ResponseController.

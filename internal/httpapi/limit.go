@@ -23,6 +23,7 @@ var errTimeLimit = errors.New("the time limit of requests has passed")
 type connection struct {
 	context.Context
 	timer *time.Timer
+	conn  direct // or nil
 }
 
 type connectionKey struct{}
@@ -36,11 +37,20 @@ func (c *connection) Value(key any) any {
 
 // ConnContext is for the field of this name of an http.Server that serves the handler. Without it everything works as
 // well, at a higher cost.
-func (a *api) ConnContext(ctx context.Context, _ net.Conn) context.Context {
+func (a *api) ConnContext(ctx context.Context, conn net.Conn) context.Context {
 	ctx, end := context.WithCancelCause(ctx)
 	c := &connection{Context: ctx, timer: time.AfterFunc(requestTimeout, func() { end(errTimeLimit) })}
 	c.timer.Stop()
+	c.conn, _ = conn.(direct)
 	return c
+}
+
+// directOf gives a request's connection if plaintext can be sent past the buffers on it.
+func directOf(r *http.Request) direct {
+	if c, ok := r.Context().Value(connectionKey{}).(*connection); ok && r.ProtoMajor == 1 {
+		return c.conn
+	}
+	return nil
 }
 
 // limit is the time limit of one request, and the context of a request whose connection has a timer.

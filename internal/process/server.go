@@ -89,7 +89,7 @@ func (s *Server) Start(context.Context) error {
 	s.log.Info("listening", "address", s.Addr().String())
 	go func() {
 		defer close(s.served)
-		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(listener{s.listener}); !errors.Is(err, http.ErrServerClosed) {
 			s.failed <- fmt.Errorf("serving %s: %w", s.name, err)
 		}
 	}()
