@@ -90,7 +90,9 @@ func (c *Cache) unwrap(ctx context.Context, wrapped []byte, keyID string, ec Con
 	if key.Len() != DataKeySize {
 		return nil, fault.Wrap(fault.Internal, errKeySize, "")
 	}
-	return c.arena.put(key.Reveal()), nil
+	var kept *sensitive.Shared
+	sensitive.Do(func() { kept = c.arena.put(key.Reveal()) })
+	return kept, nil
 }
 
 // land keeps the key and lets the callers go.
