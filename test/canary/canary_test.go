@@ -23,10 +23,15 @@ import (
 
 	"github.com/sealkeep/sealkeep/internal/pgtest"
 	"github.com/sealkeep/sealkeep/internal/sealkeeptest"
+	"github.com/sealkeep/sealkeep/test/kmsserver/kmsd"
+	"github.com/sealkeep/sealkeep/test/kmsserver/kmstest"
 	"github.com/sealkeep/sealkeep/test/vaulttest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	kmstest.Serve()
+	pgtest.Main(m)
+}
 
 // talkative makes PostgreSQL write down all that it is told, and keep its WAL.
 var talkative = map[string]string{
@@ -50,8 +55,20 @@ var unreachable = map[string][]int{
 
 func TestI1_NoPlaintextAndNoKeyStaysAnywhere(t *testing.T) {
 	t.Parallel()
+	t.Run("with the keys of the environment", func(t *testing.T) {
+		t.Parallel()
+		nothingStays(t, nil)
+	})
+	t.Run("with AWS KMS", func(t *testing.T) {
+		t.Parallel()
+		server := kmstest.Start(t)
+		nothingStays(t, server.Environ(server.CreateKey(t, kmsd.CreateKey{})))
+	})
+}
+
+func nothingStays(t *testing.T, kms map[string]string) {
 	server := pgtest.NewServer(t, talkative)
-	v := vaulttest.New(t, vaulttest.Config{Database: server.Database, Options: []sealkeeptest.Option{
+	v := vaulttest.New(t, vaulttest.Config{Database: server.Database, KMS: kms, Options: []sealkeeptest.Option{
 		sealkeeptest.WithReadAuth("ip+token"), sealkeeptest.WithAllowedIPs(listed), sealkeeptest.WithTrustProxy("127.0.0.0/8"),
 		sealkeeptest.WithUncleanStop(), // its database goes away meanwhile
 	}})
@@ -243,6 +260,11 @@ func (w *walk) metricsHoldNone(t *testing.T, metrics []byte) {
 	found.none(t)
 	if !found.in("name", "/metrics") || !bytes.Contains(metrics, []byte(`action="secret.verify"`)) {
 		t.Error("these are not the vault's metrics")
+	}
+	for _, none := range []string{"sealkeep_dek_cache_entries 0", `sealkeep_dek_cache_lookups_total{result="hit"} 0`} {
+		if bytes.Contains(metrics, []byte("\n"+none+"\n")) || !bytes.Contains(metrics, []byte("\n"+none[:len(none)-1])) {
+			t.Errorf("%s: no DEK that was cached is among what is searched for", none)
+		}
 	}
 }
 
