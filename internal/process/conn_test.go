@@ -90,7 +90,7 @@ func TestI1_TheServerSendsABodyByReadFrom(t *testing.T) {
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	defer s.Stop(t.Context())
+	defer func() { _ = s.Stop(t.Context()) }()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	answer, err := client.Get("http://" + s.Addr().String())
 	if err != nil {
