@@ -8,7 +8,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/pgtest"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
@@ -108,7 +111,7 @@ func TestI4_NothingIsMadeOfBrokenRandomness(t *testing.T) {
 			return err
 		}},
 		{"recover: token, id, stream id", 3, func() error {
-			issued, err := vault.RecoverToken(ctx, operator, f.keeper, "again", nil, f.cfg)
+			issued, err := vault.RecoverToken(ctx, operator, f.keeper, vault.Recovery{Name: "again"}, f.cfg)
 			if err == nil {
 				issued.Release()
 			}
@@ -172,10 +175,22 @@ func TestI4_NoVaultIsMadeOfBrokenRandomness(t *testing.T) {
 
 func TestI4_NoProcessStartsOnBrokenRandomness(t *testing.T) {
 	t.Parallel()
+	keeper, err := kms.NewLocal(sensitive.CopyString("0123456789abcdef0123456789abcdef"), nil)
+	must(t, err)
+	defer keeper.Close()
+	id := uuid.New()
+	roots, err := integrity.NewRoots(t.Context(), keeper, id, nil)
+	must(t, err)
+	keys, err := integrity.OpenKeyring(t.Context(), keeper, id, roots, integrity.PurposeRow)
+	must(t, err)
+	defer keys.Close()
+	if _, err := vault.New(nil, nil, keeper, keys, vault.Config{}); err != nil {
+		t.Fatalf("on sound randomness: %v", err)
+	}
 	for how, broken := range brokenSources {
 		for sound := range 2 {
 			source := &breakable{sound: sound, how: broken}
-			if v, err := vault.New(nil, nil, (*kms.Local)(nil), [16]byte{1}, vault.Config{Random: source}); err == nil || v != nil {
+			if v, err := vault.New(nil, nil, keeper, keys, vault.Config{Random: source}); err == nil || v != nil {
 				t.Errorf("%s after %d draws: a vault was made", how, sound)
 			}
 		}
