@@ -40,6 +40,16 @@ type breaker struct {
 	probing  bool
 }
 
+// blocks says whether no attempt may be made now, and promises nothing.
+func (b *breaker) blocks() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.open && b.clock().Before(b.until) {
+		return errOpen
+	}
+	return nil
+}
+
 // allow says whether an attempt may be made. One that may must be ended with done.
 func (b *breaker) allow() error {
 	b.mu.Lock()

@@ -182,3 +182,53 @@ func TestRetryer_NeverPausesBeyondTheDeadline(t *testing.T) {
 		t.Errorf("the longest of 3000 pauses is %s: they don't grow", longest)
 	}
 }
+
+func TestRetryer_WhatACallersDeadlineCutsTellsNothingOfKMS(t *testing.T) {
+	t.Parallel()
+	now := func() time.Time { return time.Unix(1_000_000, 0) }
+	for name, test := range map[string]struct {
+		left bool
+		want string
+	}{"its own deadline": {true, "closed"}, "no answer in time": {false, "open"}} {
+		r := &retryer{
+			Standard: standardRetryer(0), clock: now, pace: &pace{clock: now}, attempt: func(Class) {},
+			breaker: &breaker{clock: now, jitter: func(d time.Duration) time.Duration { return d }},
+		}
+		for range 2 * breakAfter {
+			ctx, cancel := context.WithCancel(context.Background())
+			release, err := r.GetAttemptToken(ctx)
+			if err != nil {
+				break
+			}
+			if test.left {
+				cancel()
+			}
+			_ = release(context.DeadlineExceeded)
+			cancel()
+		}
+		if got := r.breaker.state(); got != test.want {
+			t.Errorf("%s: the breaker is %s, want %s", name, got, test.want)
+		}
+	}
+}
+
+// Nobody waits for a turn that would come to nothing.
+func TestRetryer_AnOpenBreakerFailsAtOnceAlsoWhileCallsArePaced(t *testing.T) {
+	t.Parallel()
+	now := func() time.Time { return time.Unix(1_000_000, 0) }
+	r := &retryer{
+		Standard: standardRetryer(0), clock: now, pace: &pace{clock: now}, attempt: func(Class) {},
+		breaker: &breaker{clock: now, jitter: func(d time.Duration) time.Duration { return d }},
+	}
+	for range 3 {
+		r.pace.done(true)
+	}
+	for range breakAfter {
+		r.breaker.done(dead)
+	}
+	gone, cancel := context.WithCancel(context.Background())
+	cancel() // a wait would end with this one's error
+	if _, err := r.GetAttemptToken(gone); !errors.Is(err, errOpen) {
+		t.Errorf("it waits for its turn: %v", err)
+	}
+}

@@ -3,6 +3,7 @@
 package kms
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -20,10 +21,9 @@ func mapMemory(size int) (memory []byte, locked, err error) {
 	}
 	if err := unix.Mlock(memory); err != nil {
 		locked = fmt.Errorf("locking %d bytes of memory: %w", size, err)
-	} else if err := adviseMemory(memory); err != nil {
-		locked = err
 	}
-	return memory, locked, nil
+	// One protection does without the other.
+	return memory, errors.Join(locked, adviseMemory(memory)), nil
 }
 
 func unmapMemory(memory []byte) { _ = unix.Munmap(memory) }

@@ -61,6 +61,9 @@ func (r *retryer) RetryDelay(attempt int, err error) (time.Duration, error) {
 
 // GetAttemptToken returns when an attempt may be made, or why it may not.
 func (r *retryer) GetAttemptToken(ctx context.Context) (func(error) error, error) {
+	if err := r.breaker.blocks(); err != nil { // before anybody waits for a turn that would come to nothing
+		return nil, err
+	}
 	if err := r.pace.wait(ctx); err != nil {
 		return nil, err
 	}
@@ -71,12 +74,11 @@ func (r *retryer) GetAttemptToken(ctx context.Context) (func(error) error, error
 		var c Class
 		o := alive
 		if err != nil {
-			switch c = classify(err); c {
-			case ClassUnavailable:
+			switch c = classify(err); {
+			case c == ClassCanceled, c == ClassCredentials, ctx.Err() != nil:
+				o = nothing // what a caller's own deadline cut short tells nothing of KMS
+			case c == ClassUnavailable:
 				o = dead
-			case ClassCanceled, ClassCredentials:
-				o = nothing
-			default:
 			}
 		}
 		r.breaker.done(o)
