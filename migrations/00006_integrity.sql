@@ -41,4 +41,28 @@ GRANT SELECT, DELETE ON vault.role_permissions TO vault_operator;
 GRANT DELETE ON vault.roles TO vault_operator;
 CREATE POLICY vault_operator ON vault.role_permissions FOR ALL TO vault_operator USING (true) WITH CHECK (true);
 
+-- keyring rotate gives every row a MAC under a new root, keyring fill adds wrappings. Both verify all that a MAC covers, and write nothing
+-- else. Of a ciphertext a MAC covers the hash, and that is all that is shown: with the ciphertext and the KMS in hand
+-- every value could be opened past the audit trail.
+GRANT UPDATE (wrapped_key, retired_at, mac, mac_key_id) ON vault.keyring TO vault_operator;
+GRANT UPDATE (mac, key_id) ON vault.role_permissions, vault.admin_tokens TO vault_operator;
+GRANT SELECT, UPDATE (revision, versions_digest, mac, key_id) ON vault.secrets TO vault_operator;
+GRANT SELECT (secret_id, version, version_uid, state, kms_key_id, wrapped_dek, nonce, created_at, expires_at, wrapped_at, mac, key_id),
+      UPDATE (mac, key_id) ON vault.secret_versions TO vault_operator;
+GRANT SELECT, UPDATE (mac, key_id) ON vault.deleted_secrets TO vault_operator;
+CREATE POLICY vault_operator ON vault.secret_versions FOR ALL TO vault_operator USING (true) WITH CHECK (true);
+CREATE POLICY vault_operator ON vault.deleted_secrets FOR ALL TO vault_operator USING (true) WITH CHECK (true);
+
+CREATE FUNCTION vault.ciphertext_sha256(of_secret uuid, of_version bigint) RETURNS bytea
+    LANGUAGE sql
+    STABLE
+    SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT sha256(v.ciphertext) FROM vault.secret_versions v WHERE v.secret_id = of_secret AND v.version = of_version
+$$;
+COMMENT ON FUNCTION vault.ciphertext_sha256(uuid, bigint) IS 'What a version''s MAC covers of its ciphertext, for who may not see that.';
+CREATE POLICY hashing ON vault.secret_versions FOR SELECT TO vault_owner USING (true);
+GRANT EXECUTE ON FUNCTION vault.ciphertext_sha256(uuid, bigint) TO vault_operator;
+
 RESET ROLE;

@@ -90,6 +90,12 @@ func (l *lane) on(server db.ServerIdentityRow) bool {
 	return l.systemID == server.SystemID && l.timeline == server.Timeline
 }
 
+// current tells whether new streams would still have the same root.
+func (l *lane) current(keys *integrity.Keyring) bool {
+	active, ok := keys.ActiveKeyID(integrity.PurposeAudit)
+	return !ok || active == l.keyID
+}
+
 func (l *lane) ahead(clock *databaseClock) bool { return l.head.at.Sub(clock.read()) > maxAhead }
 
 // append chains records behind the lane's head. The lane itself doesn't move: that is for whoever learns the outcome. What

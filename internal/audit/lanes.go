@@ -100,6 +100,11 @@ func (c *changeLanes) takeFree() (*lane, *predecessor, error) {
 	for n := len(c.free); n > 0; n = len(c.free) {
 		l := c.free[n-1].lane
 		c.free = c.free[:n-1]
+		if !l.current(c.trail.keys) {
+			c.open--
+			c.trail.resolver.closeCleanly(l)
+			continue
+		}
 		if !l.ahead(c.trail.clock) {
 			return l, nil, nil
 		}

@@ -63,6 +63,11 @@ func (a *appender) prepare(ctx context.Context) error {
 	if a.lane != nil && a.lane.ahead(a.trail.clock) {
 		a.abandonLane(errClockSetBack)
 	}
+	if a.lane != nil && !a.lane.current(a.trail.keys) {
+		a.before = &predecessor{id: a.lane.id, head: a.lane.head}
+		a.trail.resolver.closeCleanly(a.lane)
+		a.lane = nil
+	}
 	if a.lane != nil {
 		return nil
 	}

@@ -38,6 +38,16 @@ func (t *Trail) witness(ctx context.Context, since time.Time) ([]seenHead, error
 
 // checkHeads gives the heads among rows that verify, once each, and alarms about the others.
 func (t *Trail) checkHeads(ctx context.Context, rows []db.HeadsRow) []seenHead {
+	for i := range rows {
+		if key, err := t.keys.StreamKey(rows[i].KeyID, rows[i].StreamID); err == nil {
+			key.Release()
+		} else if err := t.keys.Refresh(ctx); err != nil {
+			t.log.WarnContext(ctx, "an audit stream names a key that isn't held, and the keyring could not be read again", "error", err)
+			break
+		} else {
+			break // once is enough for all
+		}
+	}
 	var heads []seenHead
 	for len(rows) > 0 {
 		n := 1

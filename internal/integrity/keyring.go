@@ -27,12 +27,16 @@ var (
 
 // Keyring holds unwrapped roots. It is safe for concurrent use.
 type Keyring struct {
-	vaultID uuid.UUID
+	vaultID  uuid.UUID
+	purposes map[Purpose]bool // that were asked for
 
-	mu      sync.RWMutex // held for reading while a root is in use, for writing by Close
+	mu      sync.RWMutex // held for reading while a root is in use, for writing by Close and when roots are taken up
 	roots   map[uuid.UUID]unwrapped
 	active  map[Purpose]uuid.UUID
+	retired map[uuid.UUID]bool     // roots of rows that verify nothing any more, for good
 	rowKeys map[rowKeyName]*rowKey // those derived so far
+
+	follower follower
 }
 
 type unwrapped struct {
@@ -41,52 +45,76 @@ type unwrapped struct {
 }
 
 // OpenKeyring unwraps the roots of the purposes asked for. The others stay wrapped: a process asks for what it needs and
-// gets by with a keeper that may unwrap no more. roots are in the order in which they were made: the last of a purpose is its active one, the others are there
-// for what was MACed under them. A purpose without a root is [ErrNoRoot], a root that contradicts itself [ErrBadRoot];
+// gets by with a keeper that may unwrap no more. roots are in the order in which they were made: the last of a purpose that
+// wasn't retired is its active one, the others are there for what was MACed under them. A root of rows that was retired isn't
+// unwrapped. A purpose without a root is [ErrNoRoot], a root that contradicts itself [ErrBadRoot];
 // the keeper's errors are passed on. Close the keyring when nothing derives keys from it any more.
 func OpenKeyring(ctx context.Context, keeper Keeper, vaultID uuid.UUID, roots []Root, purposes ...Purpose) (*Keyring, error) {
-	k := &Keyring{
-		vaultID: vaultID, roots: make(map[uuid.UUID]unwrapped), active: make(map[Purpose]uuid.UUID), rowKeys: make(map[rowKeyName]*rowKey),
-	}
-	wanted := make(map[Purpose]bool, len(purposes))
+	k := &Keyring{vaultID: vaultID, purposes: make(map[Purpose]bool, len(purposes))}
 	for _, p := range purposes {
-		wanted[p] = true
+		k.purposes[p] = true
 	}
-	for _, root := range roots {
-		if !wanted[root.Purpose] {
-			continue
-		}
-		if err := k.add(ctx, keeper, root); err != nil {
-			k.Close()
-			return nil, fmt.Errorf("integrity: open the %s root %s: %w", root.Purpose, root.KeyID, err)
-		}
-	}
-	for _, p := range purposes {
-		if _, ok := k.active[p]; !ok {
-			k.Close()
-			return nil, fmt.Errorf("integrity: open the keyring for purpose %q: %w", string(p), ErrNoRoot)
-		}
+	k.empty()
+	if err := k.unwrap(ctx, keeper, roots, nil); err != nil {
+		k.Close()
+		return nil, err
 	}
 	return k, nil
 }
 
-func (k *Keyring) add(ctx context.Context, keeper Keeper, root Root) error {
-	if _, dup := k.roots[root.KeyID]; dup {
+func (k *Keyring) empty() {
+	k.roots, k.active = make(map[uuid.UUID]unwrapped), make(map[Purpose]uuid.UUID)
+	k.retired, k.rowKeys = make(map[uuid.UUID]bool), make(map[rowKeyName]*rowKey)
+}
+
+// unwrap takes up roots into a keyring that has none, and that nobody else knows yet. What held has isn't unwrapped again.
+func (k *Keyring) unwrap(ctx context.Context, keeper Keeper, roots []Root, held map[uuid.UUID]unwrapped) error {
+	for _, root := range roots {
+		if !k.purposes[root.Purpose] {
+			continue
+		}
+		if err := k.add(ctx, keeper, root, held); err != nil {
+			return fmt.Errorf("integrity: open the %s root %s: %w", root.Purpose, root.KeyID, err)
+		}
+	}
+	for p := range k.purposes {
+		if _, ok := k.active[p]; !ok {
+			return fmt.Errorf("integrity: open the keyring for purpose %q: %w", string(p), ErrNoRoot)
+		}
+	}
+	return nil
+}
+
+func (k *Keyring) add(ctx context.Context, keeper Keeper, root Root, held map[uuid.UUID]unwrapped) error {
+	if _, dup := k.roots[root.KeyID]; dup || k.retired[root.KeyID] {
 		return ErrBadRoot
 	}
-	key, err := keeper.Decrypt(ctx, root.Wrapped, root.KMSKeyID, encryptionContext(k.vaultID, root.KeyID, root.Purpose))
-	if err != nil {
-		return err
+	if root.RetiredAt != nil && root.Purpose == PurposeRow {
+		k.retired[root.KeyID] = true
+		return nil
 	}
-	k.roots[root.KeyID] = unwrapped{root.Purpose, key} // first, so that Close releases it whatever follows
-	k.active[root.Purpose] = root.KeyID
-	if err := checkRoot(key); err != nil {
-		return err
+	if one, ok := held[root.KeyID]; ok {
+		if one.purpose != root.Purpose {
+			return ErrBadRoot
+		}
+		k.roots[root.KeyID] = one
+	} else {
+		key, err := keeper.Decrypt(ctx, root.Wrapped, root.KMSKeyID, encryptionContext(k.vaultID, root.KeyID, root.Purpose))
+		if err != nil {
+			return err
+		}
+		k.roots[root.KeyID] = unwrapped{root.Purpose, key} // first, so that Close releases it whatever follows
+		if err := checkRoot(key); err != nil {
+			return err
+		}
+	}
+	if root.RetiredAt == nil {
+		k.active[root.Purpose] = root.KeyID
 	}
 	if root.Purpose != PurposeCheckpoint {
 		return nil
 	}
-	public, err := checkpointPublicKey(key, k.vaultID, root.KeyID)
+	public, err := checkpointPublicKey(k.roots[root.KeyID].key, k.vaultID, root.KeyID)
 	if err != nil {
 		return err
 	}
@@ -94,6 +122,31 @@ func (k *Keyring) add(ctx context.Context, keeper Keeper, root Root) error {
 		return ErrBadRoot
 	}
 	return nil
+}
+
+// CheckRoots verifies the rows of a keyring, of whatever purposes: each must have a MAC under the active row root, and under no older
+// one, so that who learns a root that was replaced vouches for no key with it. The first that isn't so is an error that names it.
+func (k *Keyring) CheckRoots(roots []Root) error {
+	active, ok := k.ActiveKeyID(PurposeRow)
+	if !ok {
+		return fmt.Errorf("integrity: check the keyring: %w", ErrNoRoot)
+	}
+	for i := range roots {
+		err := k.Check(roots[i].Row(), roots[i].MAC, roots[i].MACKeyID)
+		if err == nil && *roots[i].MACKeyID != active {
+			err = ErrForged
+		}
+		if err != nil {
+			return fmt.Errorf("the key %s in vault.keyring isn't as the vault wrote it; somebody changed it: %w", roots[i].KeyID, err)
+		}
+	}
+	return nil
+}
+
+func (k *Keyring) isRetired(keyID uuid.UUID) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.retired[keyID]
 }
 
 // VaultID returns the id of the vault whose keys these are.
@@ -124,8 +177,10 @@ func (k *Keyring) StreamKey(keyID, streamID uuid.UUID) (*StreamKey, error) {
 	return newStreamKey(key), nil
 }
 
-// Close zeroes the roots. It is idempotent; afterwards the keyring has no roots. Keys derived before go on working.
+// Close zeroes the roots. It is idempotent; afterwards the keyring has no roots, and follows nothing. Keys derived before go on
+// working.
 func (k *Keyring) Close() {
+	k.follower.stop()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, root := range k.roots {

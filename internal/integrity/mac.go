@@ -19,6 +19,8 @@ var (
 	ErrForged = errors.New("integrity: the row's mac isn't the vault's")
 	// ErrUnknownKey says that a row names a row key that the keyring doesn't hold.
 	ErrUnknownKey = errors.New("integrity: the row's mac is under a key that the keyring doesn't hold")
+	// ErrRetired says that a row names a row key that was retired: no row that the vault wrote does any more.
+	ErrRetired = errors.New("integrity: the row's mac is under a key that was retired")
 )
 
 // Row is what a MAC speaks of: a row of a table that carries authority, all its columns but the MAC.
@@ -44,13 +46,16 @@ func (k *Keyring) MAC(row Row) ([]byte, uuid.UUID, error) {
 }
 
 // Check tells whether mac and keyID, as they are stored with the row, are the vault's. Anything else is [ErrForged], or
-// [ErrUnknownKey]. A nil mac or keyID, a NULL, never passes.
+// [ErrUnknownKey], or [ErrRetired]. A nil mac or keyID, a NULL, never passes.
 func (k *Keyring) Check(row Row, mac []byte, keyID *uuid.UUID) error {
 	if keyID == nil || len(mac) != sha256.Size {
 		return ErrForged
 	}
 	key, err := k.rowKey(row.label(), *keyID)
 	if errors.Is(err, ErrNoRoot) {
+		if k.isRetired(*keyID) {
+			return ErrRetired
+		}
 		return ErrUnknownKey
 	}
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -56,16 +57,34 @@ type Root struct {
 	Wrapped   []byte
 	PublicKey []byte // of the checkpoint purpose alone: Ed25519, 32 bytes (RFC 8032)
 	KMSKeyID  string // names the master key that Wrapped is under
+
+	CreatedAt time.Time
+	RetiredAt *time.Time // since then a root of rows verifies nothing any more; nil is never
+	MAC       []byte     // of the table's row, which Row gives
+	MACKeyID  *uuid.UUID // the row root that MAC is under
+}
+
+// Row is what the MAC of the root's row in the table speaks of.
+func (r Root) Row() Key {
+	return Key{
+		KeyID: r.KeyID, Purpose: r.Purpose, Wrapped: r.Wrapped, PublicKey: r.PublicKey, KMSKeyID: r.KMSKeyID,
+		CreatedAt: r.CreatedAt, RetiredAt: r.RetiredAt,
+	}
 }
 
 // NewRoots makes a vault's roots, one for each of [Purposes] in that order. The data key that the keeper generates is
 // the root. random gives the key ids; nil means randomness.Reader. The keeper's errors are passed on.
 func NewRoots(ctx context.Context, keeper Keeper, vaultID uuid.UUID, random io.Reader) ([]Root, error) {
+	return NewRootsFor(ctx, keeper, vaultID, random, Purposes()...)
+}
+
+// NewRootsFor is NewRoots for some purposes.
+func NewRootsFor(ctx context.Context, keeper Keeper, vaultID uuid.UUID, random io.Reader, purposes ...Purpose) ([]Root, error) {
 	if random == nil {
 		random = randomness.Reader
 	}
-	roots := make([]Root, 0, len(Purposes()))
-	for _, p := range Purposes() {
+	roots := make([]Root, 0, len(purposes))
+	for _, p := range purposes {
 		keyID, err := uuid.NewRandomFromReader(random)
 		if err != nil {
 			return nil, fault.Wrap(fault.Internal, fmt.Errorf("integrity: make an id for the %s root: %w", p, err), "")
@@ -77,6 +96,17 @@ func NewRoots(ctx context.Context, keeper Keeper, vaultID uuid.UUID, random io.R
 		roots = append(roots, root)
 	}
 	return roots, nil
+}
+
+// Filler adds what a stored data key's wrapping lacks; a keeper that wraps every key under two master keys.
+type Filler interface {
+	Whole(wrapped []byte, keyID string) bool
+	Fill(ctx context.Context, wrapped []byte, keyID string, encryptionContext kms.Context) ([]byte, error)
+}
+
+// FillRoot gives what is to be stored in the place of a root's wrapped key that isn't whole. The filler's errors are passed on.
+func FillRoot(ctx context.Context, filler Filler, vaultID uuid.UUID, root Root) ([]byte, error) {
+	return filler.Fill(ctx, root.Wrapped, root.KMSKeyID, encryptionContext(vaultID, root.KeyID, root.Purpose))
 }
 
 func newRoot(ctx context.Context, keeper Keeper, vaultID, keyID uuid.UUID, p Purpose) (Root, error) {

@@ -20,7 +20,11 @@ const (
 	ActionTokenList       = "token.list"
 	ActionTokenRevoke     = "token.revoke"
 	ActionTokenRecover    = "token.recover"
-	ActionGrants          = "grants.check" // of the vault itself: the grants in the database don't verify
+	ActionGrants          = "grants.check"   // of the vault itself: the grants in the database don't verify
+	ActionKeyring         = "keyring.check"  // of the vault itself: the keyring in the database doesn't verify
+	ActionKeyringRotate   = "keyring.rotate" // a new root
+	ActionKeyringRetire   = "keyring.retire" // no row names an old root any more
+	ActionKeyringFill     = "keyring.fill"   // roots got a wrapping that they lacked
 	ActionInit            = "vault.init"
 	ActionAuditRead       = "audit.read"
 	ActionStatus          = "status.read"

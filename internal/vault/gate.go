@@ -57,6 +57,7 @@ type attempt struct {
 
 	kept       bool // something that it was made from was kept
 	refuseKept bool // it is to be made from what is looked up alone
+	freshKeys  bool // the keyring was read again since the request came
 	evidenced  bool // the record was committed with the mutation
 	rolledBack bool // the mutation was rolled back: there is nothing to be recorded
 }
@@ -92,7 +93,7 @@ func pass[T any](ctx context.Context, v *Vault, c Caller, op operation, use func
 	var none T
 	work := limit.New(ctx, workLimit, v.cfg.Clock)
 	defer work.End()
-	refuseKept := false
+	refuseKept, freshKeys := false, false
 	for withheld := 0; ; withheld++ {
 		who, err := v.authorize(work, c, op)
 		if err != nil {
@@ -102,7 +103,7 @@ func pass[T any](ctx context.Context, v *Vault, c Caller, op operation, use func
 			v.metrics.decided(op.action, fault.Unavailable.String())
 			return none, fault.Wrap(fault.Unavailable, errNoEvidence, "")
 		}
-		a := &attempt{vault: v, caller: c, who: who, op: op, refuseKept: refuseKept}
+		a := &attempt{vault: v, caller: c, who: who, op: op, refuseKept: refuseKept, freshKeys: freshKeys}
 		a.basis.Epoch, a.basis.Held = who.epoch, a.held[:0]
 		a.validUntil(who.expires)
 		result, err := run(ctx, work, a, use)
@@ -110,6 +111,13 @@ func pass[T any](ctx context.Context, v *Vault, c Caller, op operation, use func
 			release(result)
 			refuseKept = true
 			continue
+		}
+		if errors.Is(err, errKeysBehind) {
+			release(result)
+			if err = v.refreshKeys(work); err == nil {
+				refuseKept, freshKeys = true, true
+				continue
+			}
 		}
 		reason, err := a.conclude(ctx, err)
 		if reason == "" && err == nil {

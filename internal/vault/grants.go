@@ -15,6 +15,7 @@ import (
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/audit"
 	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 )
 
@@ -224,6 +225,13 @@ func (g *grants) look(ctx context.Context, whole bool) (*grantsView, error) {
 		return nil, postgres.Fault(err)
 	}
 	set, err := verifyAuthority(v.keys, rows, 0)
+	if errors.Is(err, integrity.ErrUnknownKey) {
+		if err := v.refreshKeys(ctx); err != nil {
+			return nil, err
+		}
+		set, err = verifyAuthority(v.keys, rows, 0)
+	}
+	v.keys.RefreshSoon() // another epoch may mean that a root was retired
 	after := g.judge(before, set, err, markOf(rows))
 	after.lookAt = lookAt
 	return g.settle(before, after), nil

@@ -30,7 +30,7 @@ func (v *Vault) Start(ctx context.Context) error {
 	}
 	v.started = true
 	ctx, v.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	loops := []func(context.Context){v.ensurePartitions, v.writeUses, v.lookups.run}
+	loops := []func(context.Context){v.ensurePartitions, v.writeUses, v.lookups.run, v.followKeyring}
 	if v.cfg.Rewrapper != nil {
 		loops = append(loops, v.rewrapLoop)
 	}

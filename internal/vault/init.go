@@ -37,63 +37,60 @@ func LoadIdentity(ctx context.Context, database *postgres.DB) (vaultID uuid.UUID
 	return state.VaultID, state.Initialised, nil
 }
 
-// OpenKeyring unwraps the integrity roots of the row purpose and of the given ones, and verifies every row of the keyring. The caller
-// must Close it.
+// OpenKeyring unwraps the integrity roots of the row purpose and of the given ones, and verifies every row of the keyring. The keyring
+// follows what is stored: see [integrity.Keyring.Refresh]. The caller must Close it before the database and the keeper.
 func OpenKeyring(ctx context.Context, database *postgres.DB, keeper Keeper, vaultID uuid.UUID, purposes ...integrity.Purpose) (*integrity.Keyring, error) {
-	rows, err := database.Keys(ctx)
+	roots, err := storedRoots(ctx, database.Queries)
 	if err != nil {
-		return nil, fmt.Errorf("reading the keyring: %w", err)
+		return nil, err
 	}
+	keyring, err := openRoots(ctx, keeper, vaultID, roots, purposes...)
+	if err != nil {
+		return nil, err
+	}
+	keyring.Follow(keeper, func(ctx context.Context) ([]integrity.Root, error) { return storedRoots(ctx, database.Queries) })
+	return keyring, nil
+}
+
+// openRoots is OpenKeyring for roots that were read.
+func openRoots(ctx context.Context, keeper Keeper, vaultID uuid.UUID, roots []integrity.Root, purposes ...integrity.Purpose) (*integrity.Keyring, error) {
 	if !slices.Contains(purposes, integrity.PurposeRow) {
 		purposes = append(slices.Clip(purposes), integrity.PurposeRow)
 	}
-	// Retired roots still verify what was MACed under them. They go first, because the last root of a purpose is the active one.
-	var roots, live []integrity.Root
-	alive := map[integrity.Purpose]bool{}
-	for i := range rows {
-		root := rootOf(&rows[i])
-		if rows[i].Retired {
-			roots = append(roots, root)
-			continue
-		}
-		live = append(live, root)
-		alive[root.Purpose] = true
-	}
 	for _, purpose := range purposes {
-		if !alive[purpose] {
+		if !slices.ContainsFunc(roots, func(r integrity.Root) bool { return r.Purpose == purpose && r.RetiredAt == nil }) {
 			return nil, fmt.Errorf("the keyring has no live key for %s", purpose)
 		}
 	}
-	roots = append(roots, live...)
 	keyring, err := integrity.OpenKeyring(ctx, keeper, vaultID, roots, purposes...)
 	if err != nil {
 		return nil, fmt.Errorf("opening the keyring (is this the vault's own KMS key?): %w", err)
 	}
-	for i := range rows {
-		if err := keyring.Check(keyOf(&rows[i]), rows[i].Mac, rows[i].MacKeyID); err != nil {
-			keyring.Close()
-			return nil, fmt.Errorf("the key %s in vault.keyring isn't as the vault wrote it; somebody changed it: %w", rows[i].KeyID, err)
-		}
+	if err := keyring.CheckRoots(roots); err != nil {
+		keyring.Close()
+		return nil, err
 	}
 	return keyring, nil
 }
 
-func rootOf(row *db.KeysRow) integrity.Root {
-	return integrity.Root{
-		KeyID: row.KeyID, Purpose: integrity.Purpose(row.Purpose), Wrapped: row.WrappedKey, PublicKey: row.PublicKey, KMSKeyID: row.KmsKeyID,
+// storedRoots reads the keyring, in the order in which its roots were made.
+func storedRoots(ctx context.Context, q *db.Queries) ([]integrity.Root, error) {
+	rows, err := q.Keys(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the keyring: %w", err)
 	}
-}
-
-// keyOf is a row of the keyring as its MAC has it.
-func keyOf(row *db.KeysRow) integrity.Key {
-	k := integrity.Key{
-		KeyID: row.KeyID, Purpose: integrity.Purpose(row.Purpose), Wrapped: row.WrappedKey, PublicKey: row.PublicKey, KMSKeyID: row.KmsKeyID,
-		CreatedAt: row.CreatedAt,
+	roots := make([]integrity.Root, len(rows))
+	for i := range rows {
+		row := &rows[i]
+		roots[i] = integrity.Root{
+			KeyID: row.KeyID, Purpose: integrity.Purpose(row.Purpose), Wrapped: row.WrappedKey, PublicKey: row.PublicKey, KMSKeyID: row.KmsKeyID,
+			CreatedAt: row.CreatedAt, MAC: row.Mac, MACKeyID: row.MacKeyID,
+		}
+		if row.Retired {
+			roots[i].RetiredAt = &row.RetiredAt
+		}
 	}
-	if row.Retired {
-		k.RetiredAt = &row.RetiredAt
-	}
-	return k
+	return roots, nil
 }
 
 // Init makes the vault: its id, the integrity roots, the role admin and the first admin token, in one audited transaction. It
@@ -213,10 +210,8 @@ func offlineRecord(command, action, detail string) audit.Record {
 // insertKeys stores a keyring's roots.
 func insertKeys(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, roots []integrity.Root, at time.Time) error {
 	for _, root := range roots {
-		row := integrity.Key{
-			KeyID: root.KeyID, Purpose: root.Purpose, Wrapped: root.Wrapped, PublicKey: root.PublicKey, KMSKeyID: root.KMSKeyID, CreatedAt: at,
-		}
-		mac, keyID, err := keys.MAC(row)
+		root.CreatedAt = at
+		mac, keyID, err := keys.MAC(root.Row())
 		if err != nil {
 			return err
 		}

@@ -204,6 +204,10 @@ func (l *lookups) verify(s *sealedSecret, since int64) {
 	if s.damage = l.vault.checkSealed(&s.SealedSecret); s.damage != nil {
 		return
 	}
+	for i := range s.Versions {
+		l.vault.noteKey(s.Versions[i].KeyID)
+	}
+	l.vault.noteKey(s.KeyID)
 	s.Others = nil // they were only to be verified
 	var sure bool
 	if sure, s.damage = l.vault.checkRevision(&s.VaultSecret, since); sure {

@@ -59,6 +59,9 @@ func (a *attempt) grantsAlarm(ctx context.Context, err error) error {
 	if !errors.Is(err, errDamaged) {
 		return err
 	}
+	if !a.freshKeys && errors.Is(err, integrity.ErrUnknownKey) {
+		return errKeysBehind
+	}
 	a.outcome = outcomeUnverifiable
 	a.vault.metrics.integrity.WithLabelValues(a.op.action).Inc()
 	a.vault.log.ErrorContext(ctx, "integrity alarm: the grants in the database don't verify", "action", a.op.action, "error", err)

@@ -96,7 +96,12 @@ func (v *Vault) rewrapSecret(ctx context.Context, versions []db.VersionsToRewrap
 	if len(wrapped) == 0 {
 		return 0, nil
 	}
-	a := &attempt{vault: v, who: &identity{actor: "process"}, op: operation{action: ActionRewrap, name: versions[0].Name}}
+	// Under the epoch of grants that verify here, as every change: what is written while another row root comes is under the new one.
+	set, err := v.grants.ask(ctx)
+	if err != nil {
+		return 0, err
+	}
+	a := &attempt{vault: v, who: &identity{actor: "process", epoch: set.epoch}, op: operation{action: ActionRewrap, name: versions[0].Name}}
 	err = a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
 		filled = 0
 		locked, err := a.lock(ctx, tx, versions[0].Name)
@@ -116,6 +121,11 @@ func (v *Vault) rewrapSecret(ctx context.Context, versions []db.VersionsToRewrap
 		return locked.store(ctx, tx, v.keys)
 	})
 	v.rows.drop(versions[0].Name)
+	if errors.Is(err, postgres.ErrGrantsMoved) || errors.Is(err, errKeysBehind) {
+		v.grants.doubt()
+		v.keys.RefreshSoon()
+		return 0, nil
+	}
 	if errors.Is(err, errRaced) || errors.Is(err, errNoSecret) {
 		return 0, nil
 	}

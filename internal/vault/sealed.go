@@ -139,6 +139,9 @@ func (a *attempt) alarm(ctx context.Context, name string, version *int64, err er
 	if !errors.Is(err, errDamaged) {
 		return err
 	}
+	if !a.freshKeys && errors.Is(err, integrity.ErrUnknownKey) {
+		return errKeysBehind
+	}
 	a.outcome = outcomeUnverifiable
 	var number int64
 	if version != nil {

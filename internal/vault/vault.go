@@ -144,6 +144,7 @@ func New(database *postgres.DB, trail *audit.Trail, keeper Keeper, keys *integri
 	v.rows.register(cfg.Metrics)
 	v.lookups = newLookups(v)
 	v.metrics = newMetrics(cfg.Metrics, v.partitionsAhead)
+	v.watchKeyring()
 	return v, nil
 }
 

@@ -166,36 +166,6 @@ func (q *Queries) InsertAuthzState(ctx context.Context, arg InsertAuthzStatePara
 	return err
 }
 
-const insertKey = `-- name: InsertKey :exec
-INSERT INTO vault.keyring (key_id, purpose, wrapped_key, public_key, kms_key_id, created_at, mac, mac_key_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-`
-
-type InsertKeyParams struct {
-	KeyID      uuid.UUID
-	Purpose    string
-	WrappedKey []byte
-	PublicKey  []byte
-	KmsKeyID   string
-	CreatedAt  time.Time
-	Mac        []byte
-	MacKeyID   *uuid.UUID
-}
-
-func (q *Queries) InsertKey(ctx context.Context, arg InsertKeyParams) error {
-	_, err := q.db.Exec(ctx, insertKey,
-		arg.KeyID,
-		arg.Purpose,
-		arg.WrappedKey,
-		arg.PublicKey,
-		arg.KmsKeyID,
-		arg.CreatedAt,
-		arg.Mac,
-		arg.MacKeyID,
-	)
-	return err
-}
-
 const insertPermissions = `-- name: InsertPermissions :exec
 INSERT INTO vault.role_permissions (role_id, action, path, mac, key_id)
 SELECT $1, unnest($2::text[]), unnest($3::text[]), unnest($4::bytea[]), $5
@@ -276,59 +246,6 @@ func (q *Queries) InsertToken(ctx context.Context, arg InsertTokenParams) error 
 		arg.KeyID,
 	)
 	return err
-}
-
-const keys = `-- name: Keys :many
-SELECT key_id, purpose, wrapped_key, public_key, kms_key_id,
-       (CASE WHEN isfinite(created_at) THEN created_at ELSE 'epoch' END)::timestamptz AS created_at,
-       (retired_at IS NOT NULL)::boolean AS retired,
-       coalesce(CASE WHEN isfinite(retired_at) THEN retired_at END, 'epoch')::timestamptz AS retired_at, mac, mac_key_id
-FROM vault.keyring ORDER BY keyring.created_at, key_id
-`
-
-type KeysRow struct {
-	KeyID      uuid.UUID
-	Purpose    string
-	WrappedKey []byte
-	PublicKey  []byte
-	KmsKeyID   string
-	CreatedAt  time.Time
-	Retired    bool
-	RetiredAt  time.Time
-	Mac        []byte
-	MacKeyID   *uuid.UUID
-}
-
-// An infinite time, which nothing of ours writes and the driver can't read, comes as one that no mac matches.
-func (q *Queries) Keys(ctx context.Context) ([]KeysRow, error) {
-	rows, err := q.db.Query(ctx, keys)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []KeysRow
-	for rows.Next() {
-		var i KeysRow
-		if err := rows.Scan(
-			&i.KeyID,
-			&i.Purpose,
-			&i.WrappedKey,
-			&i.PublicKey,
-			&i.KmsKeyID,
-			&i.CreatedAt,
-			&i.Retired,
-			&i.RetiredAt,
-			&i.Mac,
-			&i.MacKeyID,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }
 
 const revokeToken = `-- name: RevokeToken :execrows

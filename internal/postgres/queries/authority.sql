@@ -17,18 +17,6 @@ SELECT count(id) FROM vault.secrets;
 -- name: CountRoles :one
 SELECT count(id) FROM vault.roles;
 
--- name: InsertKey :exec
-INSERT INTO vault.keyring (key_id, purpose, wrapped_key, public_key, kms_key_id, created_at, mac, mac_key_id)
-VALUES (@key_id, @purpose, @wrapped_key, @public_key, @kms_key_id, @created_at, @mac, @mac_key_id);
-
--- name: Keys :many
--- An infinite time, which nothing of ours writes and the driver can't read, comes as one that no mac matches.
-SELECT key_id, purpose, wrapped_key, public_key, kms_key_id,
-       (CASE WHEN isfinite(created_at) THEN created_at ELSE 'epoch' END)::timestamptz AS created_at,
-       (retired_at IS NOT NULL)::boolean AS retired,
-       coalesce(CASE WHEN isfinite(retired_at) THEN retired_at END, 'epoch')::timestamptz AS retired_at, mac, mac_key_id
-FROM vault.keyring ORDER BY keyring.created_at, key_id;
-
 -- name: InsertRole :exec
 INSERT INTO vault.roles (id, name, description, is_admin, created_at, mac, key_id)
 VALUES (@id, @name, @description, @is_admin, @created_at, @mac, @key_id);
