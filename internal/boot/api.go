@@ -104,6 +104,7 @@ func (p *APIProcess) build(ctx context.Context, cfg *API) error {
 		return err
 	}
 	p.release.add(keys.Close)
+	p.warnRoots(ctx, Rewrapper(keeper))
 
 	cached, err := p.cache(keeper, cfg, metrics)
 	if err != nil {
@@ -116,13 +117,26 @@ func (p *APIProcess) build(ctx context.Context, cfg *API) error {
 		return err
 	}
 	p.vault, err = vault.New(p.database, p.trail, cached, keys, vault.Config{
-		Allowlist: cfg.Allowlist, ReadAuth: vault.ReadAuth(cfg.ReadAuth), SealedCacheBytes: cfg.SealedCacheBytes, Rewrapper: rewrapper(keeper), Log: p.log, Metrics: metrics,
+		Allowlist: cfg.Allowlist, ReadAuth: vault.ReadAuth(cfg.ReadAuth), SealedCacheBytes: cfg.SealedCacheBytes, Rewrapper: Rewrapper(keeper), Log: p.log, Metrics: metrics,
 	})
 	if err != nil {
 		return err
 	}
 	p.readiness = process.NewReadiness(p.vault.Ready, nil, p.log)
 	return p.listen(ctx, cfg, metrics)
+}
+
+// warnRoots tells of roots that the loss of one master key would lose.
+func (p *APIProcess) warnRoots(ctx context.Context, rewrapper vault.Rewrapper) {
+	if rewrapper == nil {
+		return
+	}
+	switch n, err := vault.RootsLacking(ctx, p.database, rewrapper); {
+	case err != nil:
+		p.log.Warn("it could not be told whether both master keys wrap the keyring's roots", "error", err)
+	case n > 0:
+		p.log.Warn("one master key alone wraps some of the keyring's roots: run `sealkeep keyring fill`", "roots", n)
+	}
 }
 
 func (p *APIProcess) listen(ctx context.Context, cfg *API, metrics *prometheus.Registry) error {

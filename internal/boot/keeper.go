@@ -126,8 +126,8 @@ func newRecovery(ctx context.Context, cfg config.KMS, log *slog.Logger, metrics 
 	return keeper, nil
 }
 
-// rewrapper is the keeper if it wraps data keys twice, or nil.
-func rewrapper(keeper kms.Keeper) vault.Rewrapper {
+// Rewrapper is the keeper if it wraps data keys twice, or nil.
+func Rewrapper(keeper vault.Keeper) vault.Rewrapper {
 	if r, ok := keeper.(*kms.Recoverable); ok && r.WrapsTwice() {
 		return r
 	}

@@ -72,6 +72,17 @@ func RecoverToken(ctx context.Context, database *postgres.DB, keeper Keeper, r R
 
 // recoverIn adds the token to grants that verify, or to none.
 func recoverIn(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, issued *IssuedToken, fingerprint access.Fingerprint, r Recovery, cfg Config) error {
+	// Who changes the keyring holds this row, too: a key that was replaced since it was read makes no more MACs.
+	if _, err := tx.LockAuthzState(ctx); err != nil {
+		return err
+	}
+	roots, err := storedRoots(ctx, tx.Queries)
+	if err != nil {
+		return err
+	}
+	if err := keys.CheckRoots(roots); err != nil {
+		return fault.Wrap(fault.Conflict, err, fault.Message(errKeysMoved))
+	}
 	if r.DiscardGrants {
 		return discardGrants(ctx, tx, keys, issued, fingerprint, r, cfg)
 	}
