@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/sealkeep/sealkeep/internal/pgtest"
+)
+
+func TestKeyring_ListsRotatesAndSaysWhatItDid(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	sh := operator(t, d)
+	sh.run("keyring list").ends(1).says("not initialised", "sealkeep init")
+	sh.run("init").ok()
+	type item struct {
+		KeyID   string `json:"key_id"`
+		Purpose string
+		State   string
+	}
+	list := func() (items []item) {
+		var listed struct{ Items []item }
+		if err := json.Unmarshal([]byte(sh.run("keyring list --json").ok().stdout), &listed); err != nil {
+			t.Fatal(err)
+		}
+		return listed.Items
+	}
+	states := func() map[string]int {
+		count := map[string]int{}
+		for _, i := range list() {
+			count[i.Purpose+" "+i.State]++
+		}
+		return count
+	}
+	want := func(all map[string]int) {
+		t.Helper()
+		got := states()
+		if len(got) != len(all) {
+			t.Errorf("keys %v, want %v", got, all)
+		}
+		for what, n := range all {
+			if got[what] != n {
+				t.Errorf("keys %v, want %v", got, all)
+			}
+		}
+	}
+	want(map[string]int{"row active": 1, "audit active": 1, "idempotency active": 1, "checkpoint active": 1})
+	sh.run("keyring list").ok().shows("KEY ID", "STATE", "active", "checkpoint", "local:")
+
+	sh.run("keyring rotate --resume").ok().shows("nothing is left to do")
+	sh.run("keyring rotate --purpose rows").ends(2).says("--purpose is")
+	sh.run("keyring rotate x").ends(2)
+	sh.run("keyring rotate").ok().shows("is the active row key", "is the active audit key", "is retired")
+	want(map[string]int{
+		"row active": 1, "row retired": 1, "audit active": 1, "audit verifies": 1, "idempotency active": 1, "idempotency verifies": 1,
+		"checkpoint active": 1,
+	})
+	sh.run("audit verify --database").ends(0)
+	sh.run("token recover spare").ok()
+	sh.run("keyring rotate --purpose checkpoint --json").ok().shows(`"purpose": "checkpoint"`, `"retired": []`)
+	sh.run("keyring fill").ends(1).says("VAULT_KMS_RECOVERY_KEY_ID")
+	sh.with("VAULT_LOCAL_MASTER_KEY", newMasterKey(t)).run("keyring list").ends(1).says("KMS key")
+
+	d.Exec(t, "UPDATE vault.admin_tokens SET expires_at = now() + interval '1 year'")
+	sh.run("keyring rotate").ends(1).says("no key was retired", "token")
+	d.Exec(t, "UPDATE vault.keyring SET retired_at = NULL WHERE key_id = $1", list()[0].KeyID)
+	sh.run("keyring list").ends(1).says("somebody changed it")
+}
