@@ -11,7 +11,7 @@ func TestKeyring_ListsRotatesAndSaysWhatItDid(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	sh := operator(t, d)
-	sh.run("keyring list").ends(1).says("not initialised", "sealkeep init")
+	sh.run("keyring list").ends(1).says("initialised: run `sealkeep init`")
 	sh.run("init").ok()
 	type item struct {
 		KeyID   string `json:"key_id"`
@@ -63,6 +63,6 @@ func TestKeyring_ListsRotatesAndSaysWhatItDid(t *testing.T) {
 
 	d.Exec(t, "UPDATE vault.admin_tokens SET expires_at = now() + interval '1 year'")
 	sh.run("keyring rotate").ends(1).says("no key was retired", "token")
-	d.Exec(t, "UPDATE vault.keyring SET retired_at = NULL WHERE key_id = $1", list()[0].KeyID)
+	d.Exec(t, "UPDATE vault.keyring SET retired_at = NULL WHERE retired_at IS NOT NULL")
 	sh.run("keyring list").ends(1).says("somebody changed it")
 }
