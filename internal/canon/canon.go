@@ -28,6 +28,7 @@ const (
 	LabelAuditClose  = "sealkeep/audit-close/v1"
 	LabelIdempotency = "sealkeep/idempotency/v1"
 
+	LabelPermission   = "sealkeep/permission/v1"
 	LabelWrappedTwice = "sealkeep/wrapped-twice/v1"
 )
 

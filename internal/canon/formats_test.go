@@ -41,7 +41,7 @@ func documented(tb testing.TB) (fields map[string][]string, text string) {
 func TestFormatsDocument_NamesEveryLabelAndType(t *testing.T) {
 	t.Parallel()
 	fields, text := documented(t)
-	labels := []string{LabelAAD, LabelAuditOpen, LabelAuditRecord, LabelAuditClose, LabelAuthz, LabelWrappedTwice}
+	labels := []string{LabelAAD, LabelAuditOpen, LabelAuditRecord, LabelAuditClose, LabelAuthz, LabelWrappedTwice, LabelPermission}
 	for _, table := range []string{"roles", "role_permissions", "admin_tokens", "secrets", "secret_versions", "deleted_secrets", "keyring"} {
 		labels = append(labels, LabelRow(table))
 	}

@@ -168,6 +168,16 @@ func (a *authority) finish() {
 	}
 }
 
+// digest stands for what the role may do, in whatever order that is kept.
+func (r *heldRole) digest() []byte {
+	permissions := make([]integrity.Permission, len(r.permissions))
+	for i, p := range r.permissions {
+		permissions[i] = p.Permission
+	}
+	sum := integrity.DigestPermissions(permissions)
+	return sum[:]
+}
+
 func (r *heldRole) held() []access.Permission {
 	permissions := make([]access.Permission, len(r.permissions))
 	for i, p := range r.permissions {

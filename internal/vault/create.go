@@ -54,7 +54,7 @@ func (v *Vault) insert(ctx context.Context, a *attempt, name secret.Name, settin
 		return nil, err
 	}
 	disclosed := a.mayRead()
-	a.version = 1
+	a.noteSecret(id, 1, 1)
 	a.note("disclosed", disclosed)
 	// The database's time as it was told last: asking in the transaction would cost a round trip.
 	createdAt := v.trail.DatabaseTime()

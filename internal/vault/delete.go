@@ -31,7 +31,8 @@ func (v *Vault) Delete(ctx context.Context, c Caller, name string, p Preconditio
 					return err
 				}
 			}
-			a.version, buried = locked.CurrentVersion, locked
+			buried = locked
+			a.noteSecret(locked.ID, locked.Revision+1, locked.CurrentVersion)
 			return locked.bury(ctx, tx, v.keys)
 		})
 		if err == nil {

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/sealkeep/sealkeep/internal/audit"
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/postgres"
@@ -119,6 +121,13 @@ func (a *attempt) note(key string, value any) {
 		a.detail = map[string]any{}
 	}
 	a.detail[key] = value
+}
+
+// noteSecret notes which secret a change left at which revision, and at which version. What the tables hold is compared with it.
+func (a *attempt) noteSecret(id uuid.UUID, revision, version int64) {
+	a.note("secret_id", id)
+	a.note("revision", revision)
+	a.version = version
 }
 
 func (a *attempt) record(outcome string) audit.Record {

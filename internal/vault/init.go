@@ -161,9 +161,11 @@ func initialise(ctx context.Context, database *postgres.DB, keeper Keeper, issue
 			return err
 		}
 		g := noGrants(tx, keyring, 1, server.ReadAt)
-		if err := g.insertAdmin(ctx, issued, fingerprint, nil, cfg); err != nil {
+		facts, err := g.insertAdmin(ctx, issued, fingerprint, nil, cfg)
+		if err != nil {
 			return err
 		}
+		facts["token"], facts["role"] = issued.Name, issued.Role
 		if err := g.seal(ctx); err != nil {
 			return err
 		}
@@ -172,7 +174,7 @@ func initialise(ctx context.Context, database *postgres.DB, keeper Keeper, issue
 		}
 		return audit.AppendOffline(ctx, tx, keyring, vaultID, "init", cfg.Random,
 			offlineRecord("init", ActionInit, fmt.Sprintf(`{"vault_id":%q}`, vaultID)),
-			offlineRecord("init", ActionTokenCreate, fmt.Sprintf(`{"token":%q,"role":%q}`, issued.Name, issued.Role)))
+			offlineRecord("init", ActionTokenCreate, string(encoded(facts))))
 	})
 }
 

@@ -186,7 +186,7 @@ func FillKeyring(ctx context.Context, database *postgres.DB, keeper Keeper, rewr
 			}
 			records = append(records, keyRecord("keyring fill", ActionKeyringFill, *root))
 		}
-		return audit.AppendOffline(ctx, tx, w.keys, w.vaultID, "keyring fill", records...)
+		return audit.AppendOffline(ctx, tx, w.keys, w.vaultID, "keyring fill", nil, records...)
 	})
 	if err != nil {
 		return 0, postgres.Fault(err)

@@ -133,7 +133,7 @@ func (w *keyWork) replace(ctx context.Context, purposes []integrity.Purpose, rot
 		for i := range made {
 			records[i] = keyRecord("keyring rotate", ActionKeyringRotate, made[i])
 		}
-		return audit.AppendOffline(ctx, tx, next, w.vaultID, "keyring rotate", records...)
+		return audit.AppendOffline(ctx, tx, next, w.vaultID, "keyring rotate", nil, records...)
 	})
 	if err != nil {
 		return err
@@ -242,7 +242,7 @@ func (w *keyWork) retireOld(ctx context.Context, rotated *KeyRotated) (done bool
 			retired = append(retired, root.KeyID)
 			records = append(records, keyRecord("keyring rotate", ActionKeyringRetire, root))
 		}
-		return audit.AppendOffline(ctx, tx, w.keys, w.vaultID, "keyring rotate", records...)
+		return audit.AppendOffline(ctx, tx, w.keys, w.vaultID, "keyring rotate", nil, records...)
 	})
 	if errors.Is(err, errRowsLeft) {
 		return false, nil

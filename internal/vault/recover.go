@@ -53,10 +53,11 @@ func RecoverToken(ctx context.Context, database *postgres.DB, keeper Keeper, r R
 	}
 	issued := &IssuedToken{Name: parsed, Role: AdminRole, Token: text}
 	err = database.InTx(ctx, func(tx *postgres.Tx) error {
-		if err := recoverIn(ctx, tx, keyring, issued, fingerprint, r, cfg); err != nil {
+		detail, err := recoverIn(ctx, tx, keyring, issued, fingerprint, r, cfg)
+		if err != nil {
 			return err
 		}
-		detail := map[string]any{"token": issued.Name, "role": issued.Role}
+		detail["token"], detail["role"] = issued.Name, issued.Role
 		if r.DiscardGrants {
 			detail["discarded_grants"] = true
 		}
@@ -70,63 +71,66 @@ func RecoverToken(ctx context.Context, database *postgres.DB, keeper Keeper, r R
 	return issued, nil
 }
 
-// recoverIn adds the token to grants that verify, or to none.
-func recoverIn(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, issued *IssuedToken, fingerprint access.Fingerprint, r Recovery, cfg Config) error {
+// recoverIn adds the token to grants that verify, or to none, and gives what its record says of it.
+func recoverIn(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, issued *IssuedToken, fingerprint access.Fingerprint, r Recovery, cfg Config) (facts map[string]any, err error) {
 	// Who changes the keyring holds this row, too: a key that was replaced since it was read makes no more MACs.
 	if _, err := tx.LockAuthzState(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	roots, err := storedRoots(ctx, tx.Queries)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := keys.CheckRoots(roots); err != nil {
-		return fault.Wrap(fault.Conflict, err, fault.Message(errKeysMoved))
+		return nil, fault.Wrap(fault.Conflict, err, fault.Message(errKeysMoved))
 	}
 	if r.DiscardGrants {
 		return discardGrants(ctx, tx, keys, issued, fingerprint, r, cfg)
 	}
 	id, err := newID(cfg, "token")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	err = changeGrants(ctx, tx, keys, func(g *regrant) error {
 		role := g.set.role(AdminRole)
 		if role == nil {
 			return damaged("role", AdminRole, errors.New("it is missing"))
 		}
-		return g.insertToken(ctx, issued, id, role, fingerprint, r.ExpiresInSecs)
+		token, err := g.insertToken(ctx, issued, id, role, fingerprint, r.ExpiresInSecs)
+		facts = g.facts(token, role)
+		return err
 	})
 	if errors.Is(err, errDamaged) {
-		return fault.Wrap(fault.Conflict, err, "the roles and tokens in the database don't verify: somebody changed them past the vault. "+
+		return nil, fault.Wrap(fault.Conflict, err, "the roles and tokens in the database don't verify: somebody changed them past the vault. "+
 			"Put the database back as it was, from a backup, or give up every role and token that is there with --discard-grants").WithCode("unverifiable")
 	}
-	return err
+	return facts, err
 }
 
 // discardGrants makes the grants anew: the role admin and one token of it.
-func discardGrants(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, issued *IssuedToken, fingerprint access.Fingerprint, r Recovery, cfg Config) error {
+func discardGrants(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, issued *IssuedToken, fingerprint access.Fingerprint, r Recovery, cfg Config) (map[string]any, error) {
 	if err := tx.BumpEpoch(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	rows, err := tx.Grants(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, discard := range []func(context.Context) (int64, error){tx.DiscardTokens, tx.DiscardPermissions, tx.DiscardRoles} {
 		if _, err := discard(ctx); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	server, err := tx.ServerIdentity(ctx)
 	if err != nil {
-		return fmt.Errorf("asking the server for its time: %w", err)
+		return nil, fmt.Errorf("asking the server for its time: %w", err)
 	}
 	g := noGrants(tx, keys, markOf(rows).Epoch, server.ReadAt)
-	if err := g.insertAdmin(ctx, issued, fingerprint, r.ExpiresInSecs, cfg); err != nil {
-		return err
+	facts, err := g.insertAdmin(ctx, issued, fingerprint, r.ExpiresInSecs, cfg)
+	if err != nil {
+		return nil, err
 	}
-	return g.seal(ctx)
+	return facts, g.seal(ctx)
 }
 
 // noGrants begins a set of grants that is empty.
@@ -136,23 +140,27 @@ func noGrants(tx *postgres.Tx, keys *integrity.Keyring, epoch int64, at time.Tim
 	}}
 }
 
-// insertAdmin makes the built-in role and a token of it.
-func (g *regrant) insertAdmin(ctx context.Context, issued *IssuedToken, fingerprint access.Fingerprint, expiresInSecs *int64, cfg Config) error {
+// insertAdmin makes the built-in role and a token of it, and gives what a record says of them.
+func (g *regrant) insertAdmin(ctx context.Context, issued *IssuedToken, fingerprint access.Fingerprint, expiresInSecs *int64, cfg Config) (map[string]any, error) {
 	roleID, err := newID(cfg, "role")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	tokenID, err := newID(cfg, "token")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	role, err := g.insertRole(ctx, integrity.Role{
 		ID: roleID, Name: AdminRole, Description: "May do everything.", IsAdmin: true, CreatedAt: g.now(),
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return g.insertToken(ctx, issued, tokenID, role, fingerprint, expiresInSecs)
+	token, err := g.insertToken(ctx, issued, tokenID, role, fingerprint, expiresInSecs)
+	if err != nil {
+		return nil, err
+	}
+	return g.facts(token, role), nil
 }
 
 func newID(cfg Config, of string) (uuid.UUID, error) {

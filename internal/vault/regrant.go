@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -66,6 +67,25 @@ func (a *attempt) grantsAlarm(ctx context.Context, err error) error {
 	a.vault.metrics.integrity.WithLabelValues(a.op.action).Inc()
 	a.vault.log.ErrorContext(ctx, "integrity alarm: the grants in the database don't verify", "action", a.op.action, "error", err)
 	return fault.Wrap(fault.Internal, err, "")
+}
+
+// note says in the record of a change of grants what it made, by which the tables can be compared with the trail: the epoch, and a
+// token with its role, or a role with what it may do. Either may be nil.
+func (g *regrant) note(a *attempt, token *heldToken, role *heldRole) {
+	for key, value := range g.facts(token, role) {
+		a.note(key, value)
+	}
+}
+
+func (g *regrant) facts(token *heldToken, role *heldRole) map[string]any {
+	facts := map[string]any{"epoch": g.epoch}
+	if token != nil {
+		facts["token_id"], facts["role_id"] = token.ID, token.RoleID
+	}
+	if role != nil {
+		facts["role_id"], facts["is_admin"], facts["permissions_sha256"] = role.ID, role.IsAdmin, hex.EncodeToString(role.digest())
+	}
+	return facts
 }
 
 // now is the transaction's time, by which what it changes is dated.
@@ -157,13 +177,13 @@ func (g *regrant) deleteRole(ctx context.Context, role *heldRole) error {
 }
 
 // insertToken issues a token of a role. The name of one that no longer works is free.
-func (g *regrant) insertToken(ctx context.Context, issued *IssuedToken, id uuid.UUID, role *heldRole, fingerprint access.Fingerprint, expiresInSecs *int64) error {
+func (g *regrant) insertToken(ctx context.Context, issued *IssuedToken, id uuid.UUID, role *heldRole, fingerprint access.Fingerprint, expiresInSecs *int64) (*heldToken, error) {
 	if same := g.set.token(issued.Name); same != nil {
 		if same.live(g.now()) {
-			return fault.New(fault.Conflict, "a token of this name exists already").WithCode("already_exists")
+			return nil, fault.New(fault.Conflict, "a token of this name exists already").WithCode("already_exists")
 		}
 		if err := g.deleteToken(ctx, same.ID); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	token := integrity.Token{ID: id, Name: issued.Name, RoleID: role.ID, Fingerprint: fingerprint[:], CreatedAt: g.now()}
@@ -173,18 +193,19 @@ func (g *regrant) insertToken(ctx context.Context, issued *IssuedToken, id uuid.
 	}
 	mac, keyID, err := g.keys.MAC(token)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	g.set.tokens[id] = &heldToken{Token: token, mac: mac, role: role, fingerprint: fingerprint}
+	held := &heldToken{Token: token, mac: mac, role: role, fingerprint: fingerprint}
+	g.set.tokens[id] = held
 	issued.CreatedAt, issued.ExpiresAt = token.CreatedAt, token.ExpiresAt
 	err = g.tx.InsertToken(ctx, db.InsertTokenParams{
 		ID: id, Name: token.Name, RoleID: role.ID, TokenSha256: token.Fingerprint, CreatedAt: token.CreatedAt, ExpiresAt: token.ExpiresAt,
 		Mac: mac, KeyID: &keyID,
 	})
 	if postgres.IsUniqueViolation(err) {
-		return fault.New(fault.Conflict, "a token of this name exists already").WithCode("already_exists")
+		return nil, fault.New(fault.Conflict, "a token of this name exists already").WithCode("already_exists")
 	}
-	return err
+	return held, err
 }
 
 func (g *regrant) deleteToken(ctx context.Context, id uuid.UUID) error {

@@ -118,6 +118,7 @@ func (v *Vault) rewrapSecret(ctx context.Context, versions []db.VersionsToRewrap
 			return err
 		}
 		a.note("versions", filled)
+		a.noteSecret(locked.ID, locked.Revision+1, locked.CurrentVersion)
 		return locked.store(ctx, tx, v.keys)
 	})
 	v.rows.drop(versions[0].Name)

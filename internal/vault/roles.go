@@ -58,7 +58,11 @@ func (v *Vault) CreateRole(ctx context.Context, c Caller, r RoleRequest) (*Role,
 				if err != nil {
 					return err
 				}
-				return g.setPermissions(ctx, role, permissions)
+				if err := g.setPermissions(ctx, role, permissions); err != nil {
+					return err
+				}
+				g.note(a, nil, role)
+				return nil
 			})
 		})
 		return created, err
@@ -130,6 +134,7 @@ func (v *Vault) SetRolePermissions(ctx context.Context, c Caller, name string, w
 				if err := g.setPermissions(ctx, role, permissions); err != nil {
 					return err
 				}
+				g.note(a, nil, role)
 				described := role.view()
 				described.Permissions = permissions // in the order that they were given
 				changed = &described
@@ -166,6 +171,7 @@ func (v *Vault) DeleteRole(ctx context.Context, c Caller, name string) error {
 				if live > 0 {
 					return fault.Newf(fault.Conflict, "%d tokens use this role: revoke them first", live).WithCode("in_use")
 				}
+				g.note(a, nil, role)
 				return g.deleteRole(ctx, role)
 			})
 		})

@@ -69,6 +69,7 @@ func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
 			locked.NextRotationAt = after(locked.now, secret.Seconds(*locked.RotationIntervalSecs))
 		}
 		createdAt, revision = locked.now, locked.Revision+1
+		a.noteSecret(locked.ID, revision, locked.CurrentVersion)
 		return locked.store(ctx, tx, v.keys)
 	})
 	if err != nil {

@@ -50,7 +50,12 @@ func (v *Vault) CreateToken(ctx context.Context, c Caller, r TokenRequest) (*Iss
 				if held == nil {
 					return errNoRole
 				}
-				return g.insertToken(ctx, issued, id, held, fingerprint, r.ExpiresInSecs)
+				token, err := g.insertToken(ctx, issued, id, held, fingerprint, r.ExpiresInSecs)
+				if err != nil {
+					return err
+				}
+				g.note(a, token, nil)
+				return nil
 			})
 		})
 		return issued, err
@@ -109,10 +114,12 @@ func (v *Vault) RevokeToken(ctx context.Context, c Caller, name string) error {
 				case token == nil:
 					return fault.New(fault.NotFound, "there is no such token")
 				case token.RevokedAt != nil:
+					g.note(a, token, nil)
 					return nil
 				case token.role.IsAdmin && !g.otherAdmin(token):
 					return fault.New(fault.Conflict, "this is the last live admin token: issue another one first").WithCode("last_admin_token")
 				}
+				g.note(a, token, nil)
 				return g.revoke(ctx, token)
 			})
 		})

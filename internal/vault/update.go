@@ -59,12 +59,6 @@ func (v *Vault) updateOnce(ctx context.Context, a *attempt, r UpdateRequest) (*M
 	if sealed != nil {
 		a.version = on.version + 1
 	}
-	if equal {
-		a.records = []audit.Record{
-			a.recordFor(ActionVerify, a.op.name, on.version, "match"),
-			a.recordFor(ActionUpdate, a.op.name, on.version, "unchanged"),
-		}
-	}
 
 	var (
 		updated  *Metadata
@@ -86,6 +80,13 @@ func (v *Vault) updateOnce(ctx context.Context, a *attempt, r UpdateRequest) (*M
 		}
 		locked.take(settings, sealed != nil)
 		updated, revision = locked.metadata(settings), locked.Revision+1
+		a.noteSecret(locked.ID, revision, locked.CurrentVersion)
+		if equal {
+			a.records = []audit.Record{
+				a.recordFor(ActionVerify, a.op.name, on.version, "match"),
+				a.recordFor(ActionUpdate, a.op.name, on.version, "unchanged"),
+			}
+		}
 		return locked.store(ctx, tx, v.keys)
 	})
 	if err != nil {
