@@ -22,6 +22,8 @@ type Report struct {
 	Streams int64
 	Open    int64
 	Records int64 // that are proven
+	// Dropped counts records that are missing together with the days that they were of, if Verification.Since allows for it.
+	Dropped int64
 	// Problems holds the first of each stream's, those of streams that were never opened by this vault last.
 	Problems []Problem
 	// Found counts all problems; it is more than len(Problems) when some were left out.
@@ -46,15 +48,35 @@ const (
 
 const verifyBatch = 2000
 
+// Verification says what else verifying does. The zero value is for nothing else.
+type Verification struct {
+	// Progress is called now and then with the records done so far.
+	Progress func(records int64)
+	// Each is called with every record that is proven, stream by stream, and with the first one behind what was dropped, which is not:
+	// proven is false. The record is the verifier's again when it returns.
+	Each func(r *db.RecordsRow, proven bool)
+	// Since is when the first day begins whose partition is there, if earlier ones were dropped. What is missing from the beginning of
+	// a stream that is older is counted then, and is no problem. The zero value allows for nothing.
+	Since time.Time
+}
+
 // Verify walks every stream of the database on one snapshot. An error means that it could not check; what it could check
 // and found wrong is in the report. progress, if not nil, is called now and then with the records done so far.
-func Verify(ctx context.Context, database *postgres.DB, keys *integrity.Keyring, vaultID uuid.UUID, progress func(records int64)) (*Report, error) {
-	v := &verifier{keys: keys, vaultID: vaultID, progress: progress, claims: map[uuid.UUID]claim{}, listed: map[uuid.UUID]int{}, report: &Report{}}
-	err := database.Snapshot(ctx, func(q *db.Queries) error {
-		v.q = q
-		return v.run(ctx)
+func Verify(ctx context.Context, database *postgres.DB, keys *integrity.Keyring, vaultID uuid.UUID, progress func(records int64)) (report *Report, err error) {
+	err = database.Snapshot(ctx, func(q *postgres.Snapshot) error {
+		report, err = VerifySnapshot(ctx, q, keys, vaultID, Verification{Progress: progress})
+		return err
 	})
-	if err != nil {
+	return report, err
+}
+
+// VerifySnapshot is Verify on a snapshot that the caller has.
+func VerifySnapshot(ctx context.Context, q *postgres.Snapshot, keys *integrity.Keyring, vaultID uuid.UUID, with Verification) (*Report, error) {
+	v := &verifier{
+		q: q.Queries, keys: keys, vaultID: vaultID, with: with, claims: map[uuid.UUID]claim{}, listed: map[uuid.UUID]int{},
+		dropped: map[uuid.UUID]int64{}, report: &Report{},
+	}
+	if err := v.run(ctx); err != nil {
 		return nil, err
 	}
 	for _, p := range v.foreign {
@@ -66,11 +88,12 @@ func Verify(ctx context.Context, database *postgres.DB, keys *integrity.Keyring,
 }
 
 type verifier struct {
-	q        *db.Queries
-	keys     *integrity.Keyring
-	vaultID  uuid.UUID
-	progress func(int64)
-	report   *Report
+	q       *db.Queries
+	keys    *integrity.Keyring
+	vaultID uuid.UUID
+	with    Verification
+	report  *Report
+	dropped map[uuid.UUID]int64 // up to which number a stream's records went with their days
 	// claims holds, of each stream, the farthest head that a heartbeat saw. Nearer ones follow from the chain.
 	claims map[uuid.UUID]claim
 	// foreign holds problems of streams that nobody with the keys opened: anyone who can insert rows can make such.
@@ -172,6 +195,7 @@ func (v *verifier) claim(ctx context.Context, id uuid.UUID, c claim, known map[u
 	switch {
 	case err != nil:
 		return err
+	case !found && c.seq <= v.dropped[id]:
 	case !found:
 		v.problem(id, c.seq, "the record is gone from the stream's end; heartbeat %s saw it", c.by)
 	case !same:
@@ -217,11 +241,11 @@ func (v *verifier) predecessor(ctx context.Context, s *db.StreamsRow, known map[
 		}
 		return nil
 	}
-	_, same, err := v.holds(ctx, before, *s.PredecessorSeq, s.PredecessorMac)
+	found, same, err := v.holds(ctx, before, *s.PredecessorSeq, s.PredecessorMac)
 	if err != nil {
 		return err
 	}
-	if !same {
+	if !same && (found || *s.PredecessorSeq > v.dropped[before.StreamID]) {
 		v.problem(before.StreamID, *s.PredecessorSeq, "the record is not the one that stream %s took over from", s.StreamID)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -53,8 +54,8 @@ func (v *verifier) stream(ctx context.Context, s *db.StreamsRow) error {
 			w.number(rows[:n])
 			rows = rows[n:]
 		}
-		if v.progress != nil {
-			v.progress(v.report.Records)
+		if v.with.Progress != nil {
+			v.with.Progress(v.report.Records)
 		}
 		if whole {
 			break
@@ -93,6 +94,15 @@ func (w *walk) number(rows []db.RecordsRow) {
 		return
 	}
 	gap := seq != w.head.seq+1
+	if gap && w.precedes(w.stream.OpenedAt) {
+		w.drop(seq - 1)
+		w.adopt(&rows[0])
+		w.each(&rows[0], false)
+		if len(rows) > 1 {
+			w.problem(id, seq, "%d records stand under this number, of which at most one was written by this vault", len(rows))
+		}
+		return
+	}
 	if gap {
 		w.problem(id, w.head.seq+1, "the record is missing; the next one is %d", seq)
 	}
@@ -108,6 +118,7 @@ func (w *walk) number(rows []db.RecordsRow) {
 		w.head = head{seq: seq, mac: mac, at: rows[i].At}
 		w.closed = closing
 		w.report.Records++
+		w.each(&rows[i], true)
 		if rows[i].Action == ActionHeartbeat {
 			w.hear(id, &rows[i])
 		}
@@ -123,6 +134,21 @@ func (w *walk) number(rows []db.RecordsRow) {
 	}
 	if len(rows) > 1 {
 		w.problem(id, seq, "%d records stand under this number, of which at most one was written by this vault", len(rows))
+	}
+}
+
+// precedes tells whether nothing of the stream was found yet and what is of that time went with its day.
+func (w *walk) precedes(at time.Time) bool { return w.head.seq == 0 && at.Before(w.with.Since) }
+
+// drop counts what is missing from the stream's beginning.
+func (w *walk) drop(upTo int64) {
+	w.dropped[w.stream.StreamID] = upTo
+	w.report.Dropped += upTo
+}
+
+func (w *walk) each(r *db.RecordsRow, proven bool) {
+	if w.with.Each != nil {
+		w.with.Each(r, proven)
 	}
 }
 
@@ -173,6 +199,10 @@ func proves(key *integrity.StreamKey, streamID, keyID uuid.UUID, seq int64, prev
 // end holds the stream's row against where the walk ended.
 func (w *walk) end() {
 	s, h := w.stream, w.head
+	if s.HeadSeq > 0 && w.precedes(s.HeadAt) {
+		w.drop(s.HeadSeq)
+		return
+	}
 	state := "open"
 	if w.closed {
 		state = "closed"

@@ -20,7 +20,7 @@ type Invocation struct {
 }
 
 // Run executes one command line and returns the exit status: 0 for success, 1 for failure, 2 for a wrong command line,
-// and for `secret verify` and `audit verify` 0, 1 (not valid, tampering) or 2 (could not check). Errors are on Stderr. A
+// and for `secret verify`, `audit verify` and `doctor` 0, 1 (not valid, tampering) or 2 (could not check). Errors are on Stderr. A
 // command ends early when the context does.
 func Run(ctx context.Context, inv Invocation) int {
 	a := &app{Invocation: inv}
@@ -56,10 +56,10 @@ func (a *app) rootCommand() *cobra.Command {
 		Long: `Sealkeep is a secrets vault on PostgreSQL.
 
 Commands that speak to the API read VAULT_ADDR (default ` + defaultAddress + `) and VAULT_TOKEN.
-Offline commands (migrate, init, token recover, audit verify, keyring) reach the database and the KMS themselves and read the
+Offline commands (migrate, init, token recover, audit verify, keyring, doctor) reach the database and the KMS themselves and read the
 VAULT_* variables of the servers. What they print is a table, on a terminal or not; --json makes it JSON.
 
-Exit status: 0 success, 1 failure, 2 wrong command line; secret verify and audit verify have their own.`,
+Exit status: 0 success, 1 failure, 2 wrong command line; secret verify, audit verify and doctor have their own.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	},
@@ -71,6 +71,7 @@ Exit status: 0 success, 1 failure, 2 wrong command line; secret verify and audit
 		a.secretCommand(),
 		a.auditCommand(),
 		a.keyringCommand(),
+		a.doctorCommand(),
 		a.versionCommand(),
 		a.apiChildCommand(),
 	)

@@ -30,6 +30,19 @@ and the KMS (VAULT_KMS_MODE and what belongs to it) itself.`
 
 // openWorkshop reads the configuration, connects, and checks the schema. The caller closes it.
 func (a *app) openWorkshop(ctx context.Context) (*workshop, error) {
+	w, err := a.openUnchecked(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.check(ctx); err != nil {
+		w.close()
+		return nil, offlineProblem(ctx, err)
+	}
+	return w, nil
+}
+
+// openUnchecked is openWorkshop without the check, for who looks at more than that.
+func (a *app) openUnchecked(ctx context.Context) (*workshop, error) {
 	cfg, err := boot.LoadOffline(a.Environ)
 	if err != nil {
 		return nil, err
@@ -44,10 +57,6 @@ func (a *app) openWorkshop(ctx context.Context) (*workshop, error) {
 	w.close = func() {
 		shut()
 		cfg.Release()
-	}
-	if err := w.check(ctx); err != nil {
-		w.close()
-		return nil, offlineProblem(ctx, err)
 	}
 	return w, nil
 }

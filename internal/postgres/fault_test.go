@@ -169,7 +169,7 @@ func TestI4_UnreachableDatabaseIsUnavailable(t *testing.T) {
 			_, errBegin := database.Begin(t.Context())
 			_, errAudit := database.AuditConn(t.Context())
 			_, errRead := database.AuthzState(t.Context())
-			errSnapshot := database.Snapshot(t.Context(), func(*db.Queries) error { return nil })
+			errSnapshot := database.Snapshot(t.Context(), func(*postgres.Snapshot) error { return nil })
 			for doing, err := range map[string]error{
 				"ping": database.Ping(t.Context()), "begin": errBegin, "audit": errAudit, "read": errRead, "snapshot": errSnapshot,
 				"schema": database.CheckSchema(t.Context()), "in a transaction": database.InTx(t.Context(), nil),

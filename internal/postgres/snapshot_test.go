@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/sealkeep/sealkeep/internal/pgtest"
+	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
 )
 
@@ -28,7 +29,8 @@ func TestSnapshot_SeesOneMoment(t *testing.T) {
 	if err := add(database.Queries, "before"); err != nil {
 		t.Fatal(err)
 	}
-	err := database.Snapshot(t.Context(), func(q *db.Queries) error {
+	err := database.Snapshot(t.Context(), func(s *postgres.Snapshot) error {
+		q := s.Queries
 		if n := see(q); n != 1 {
 			t.Errorf("there are %d roles at first", n)
 		}
@@ -45,14 +47,14 @@ func TestSnapshot_SeesOneMoment(t *testing.T) {
 	}
 
 	t.Run("and changes nothing", func(t *testing.T) {
-		err := database.Snapshot(t.Context(), func(q *db.Queries) error { return add(q, "inside") })
+		err := database.Snapshot(t.Context(), func(s *postgres.Snapshot) error { return add(s.Queries, "inside") })
 		if err == nil || see(database.Queries) != 2 {
 			t.Errorf("error %v, %d roles", err, see(database.Queries))
 		}
 	})
 	t.Run("and returns its function's error and the connection", func(t *testing.T) {
 		wrong := errors.New("wrong")
-		if err := database.Snapshot(t.Context(), func(*db.Queries) error { return wrong }); !errors.Is(err, wrong) {
+		if err := database.Snapshot(t.Context(), func(*postgres.Snapshot) error { return wrong }); !errors.Is(err, wrong) {
 			t.Error(err)
 		}
 		if _, inUse, _ := database.PoolStats(); inUse != 0 {

@@ -67,6 +67,7 @@ const (
 	outcomeDenied       = "denied"
 	outcomeUnverifiable = "unverifiable"
 	outcomeWithheld     = "withheld"
+	outcomeUnchanged    = "unchanged"
 )
 
 // Why an answer that has its record doesn't leave.

@@ -51,8 +51,10 @@ func sealedOf(s *postgres.SealedSecret, v *postgres.SealedVersion) integrity.Ver
 }
 
 // checkSecret verifies a secret's row.
-func (v *Vault) checkSecret(s *db.VaultSecret) error {
-	if err := v.keys.Check(secretOf(s), s.Mac, s.KeyID); err != nil {
+func (v *Vault) checkSecret(s *db.VaultSecret) error { return checkSecret(v.keys, s) }
+
+func checkSecret(keys *integrity.Keyring, s *db.VaultSecret) error {
+	if err := keys.Check(secretOf(s), s.Mac, s.KeyID); err != nil {
 		return damaged("secret", s.Name, err)
 	}
 	return nil
@@ -60,10 +62,14 @@ func (v *Vault) checkSecret(s *db.VaultSecret) error {
 
 // checkVersions verifies all versions' rows of a secret whose own row was verified, each and as a whole.
 func (v *Vault) checkVersions(s *db.VaultSecret, versions []db.VersionsRow) error {
+	return checkVersions(v.keys, s, versions)
+}
+
+func checkVersions(keys *integrity.Keyring, s *db.VaultSecret, versions []db.VersionsRow) error {
 	macs := make([][]byte, len(versions))
 	for i := range versions {
 		row := &versions[i]
-		if err := v.keys.Check(versionOf(row), row.Mac, row.KeyID); err != nil {
+		if err := keys.Check(versionOf(row), row.Mac, row.KeyID); err != nil {
 			return fmt.Errorf("%w: version %d of secret %q: %w", errDamaged, row.Version, s.Name, err)
 		}
 		macs[i] = row.Mac

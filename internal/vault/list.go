@@ -104,7 +104,7 @@ func (v *Vault) Versions(ctx context.Context, c Caller, name string) ([]VersionM
 func (a *attempt) allVersions(ctx context.Context, name string) (row db.SecretByNameRow, versions []db.VersionsRow, err error) {
 	v := a.vault
 	since := v.seen.begin()
-	err = v.db.Snapshot(ctx, func(q *db.Queries) (err error) {
+	err = v.db.Snapshot(ctx, func(q *postgres.Snapshot) (err error) {
 		if row, err = q.SecretByName(ctx, name); err == nil {
 			versions, err = q.Versions(ctx, row.VaultSecret.ID)
 		}

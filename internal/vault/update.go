@@ -84,7 +84,7 @@ func (v *Vault) updateOnce(ctx context.Context, a *attempt, r UpdateRequest) (*M
 		if equal {
 			a.records = []audit.Record{
 				a.recordFor(ActionVerify, a.op.name, on.version, "match"),
-				a.recordFor(ActionUpdate, a.op.name, on.version, "unchanged"),
+				a.recordFor(ActionUpdate, a.op.name, on.version, outcomeUnchanged),
 			}
 		}
 		return locked.store(ctx, tx, v.keys)

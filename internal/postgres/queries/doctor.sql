@@ -1,0 +1,47 @@
+-- name: SecretsPage :many
+-- All secrets by id, behind a given one.
+SELECT sqlc.embed(s), EXISTS (SELECT FROM vault.deleted_secrets d WHERE d.secret_id = s.id)::boolean AS deleted
+FROM vault.secrets s WHERE s.id > @after ORDER BY s.id LIMIT @max_rows;
+
+-- name: VersionsOf :many
+-- All versions of some secrets, by secret and number, each with the hash of its ciphertext.
+SELECT v.secret_id, v.version, v.version_uid, v.state, v.kms_key_id, v.wrapped_dek, v.nonce, h.ciphertext_sha256::bytea AS ciphertext_sha256,
+       v.created_at, v.expires_at, v.wrapped_at, v.mac, v.key_id
+FROM vault.secret_versions v
+JOIN vault.ciphertext_hashes(@secret_ids::uuid[]) h ON h.secret_id = v.secret_id AND h.version = v.version
+WHERE v.secret_id = ANY (@secret_ids::uuid[])
+ORDER BY v.secret_id, v.version;
+
+-- name: DeletedSecretsPage :many
+-- What remains of all deleted secrets, by id, behind a given one. An infinite time comes as one that no mac matches.
+SELECT secret_id, name, revision, (CASE WHEN isfinite(deleted_at) THEN deleted_at ELSE 'epoch' END)::timestamptz AS deleted_at, mac, key_id
+FROM vault.deleted_secrets WHERE secret_id > @after ORDER BY secret_id LIMIT @max_rows;
+
+-- name: Unguarded :many
+-- Tables of the schema on which row security is off, or not forced on their owner, and triggers of the audit trail that somebody switched off
+-- or made dependent on a session's setting.
+SELECT format('row security of vault.%s is off, or not forced on its owner', c.relname)::text AS problem
+FROM pg_catalog.pg_class c
+WHERE c.relnamespace = 'vault'::regnamespace AND c.relkind IN ('r', 'p') AND NOT (c.relrowsecurity AND c.relforcerowsecurity)
+UNION ALL
+SELECT format('the trigger %s of vault.%s doesn''t always fire', t.tgname, c.relname)
+FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+WHERE c.relnamespace = 'vault'::regnamespace AND NOT t.tgisinternal AND t.tgenabled <> 'A'
+ORDER BY 1;
+
+-- name: StrongLogins :many
+-- Members of the group roles that pass by row security.
+SELECT DISTINCT l.rolname::text AS login
+FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles l ON l.oid = m.member JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
+WHERE g.rolname IN ('vault_api', 'vault_rotator', 'vault_auditship', 'vault_operator') AND l.rolcanlogin AND (l.rolsuper OR l.rolbypassrls)
+ORDER BY 1;
+
+-- name: AuditPartitions :many
+-- The days that the audit trail has a partition for, as names, from the first on.
+SELECT c.relname::text AS leaf FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+WHERE i.inhparent = 'vault.audit_log'::regclass ORDER BY 1;
+
+-- name: NewestStream :one
+-- The stream that was written last, and on which server.
+SELECT (CASE WHEN isfinite(head_at) THEN head_at ELSE 'epoch' END)::timestamptz AS head_at, system_id, timeline
+FROM vault.audit_streams ORDER BY audit_streams.head_at DESC, stream_id LIMIT 1;
