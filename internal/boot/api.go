@@ -103,6 +103,9 @@ func (p *APIProcess) build(ctx context.Context, cfg *API) error {
 	if err != nil {
 		return err
 	}
+	if err := tellHistory(ctx, p.database, p.log); err != nil {
+		return err
+	}
 	p.release.add(keys.Close)
 	p.warnRoots(ctx, Rewrapper(keeper))
 

@@ -75,6 +75,14 @@ func (v *Vault) Another(t testing.TB, c Config) *Vault {
 	return other
 }
 
+// On returns a process on a database that holds a vault already, with its admin's token. Of c the database and the KMS must be given.
+func On(t testing.TB, token string, c Config) *Vault {
+	t.Helper()
+	v := &Vault{DB: c.Database, kms: c.KMS, MasterKey: c.KMS["VAULT_LOCAL_MASTER_KEY"]}
+	v.serve(t, token, c)
+	return v
+}
+
 // serve starts the process.
 func (v *Vault) serve(t testing.TB, token string, c Config) {
 	t.Helper()
