@@ -98,9 +98,13 @@ func (x *examiner) note(format string, args ...any) {
 
 // prepare opens the keyring. Without one nothing else can be verified, and keys stays nil.
 func (x *examiner) prepare(ctx context.Context, database *postgres.DB, keeper Keeper) error {
+	if err := database.Ping(ctx); err != nil {
+		return err
+	}
 	// What doesn't answer is no finding.
 	broken := func(area string, err error) error {
-		if fault.KindOf(postgres.Fault(err)) == fault.Unavailable || ctx.Err() != nil {
+		var known *fault.Error
+		if errors.As(err, &known) && known.Kind == fault.Unavailable || ctx.Err() != nil {
 			return err
 		}
 		x.find(area, "%v", err)

@@ -165,7 +165,7 @@ func (x *examiner) compareToken(token *heldToken) {
 		x.find("grants", "token %q: the trail says that it was given up by a recovery, and the table has it live", token.Name)
 	case t.roleID != token.RoleID:
 		x.find("grants", "token %q: the trail says that it was issued for the role %s, and the table has it for %s", token.Name, t.roleID, token.RoleID)
-	case x.told.roles[token.RoleID].deleted:
+	case x.told.roles[token.RoleID].deleted && !x.told.roles[token.RoleID].unproven:
 		x.find("grants", "token %q: the trail says that its role was deleted, and the table has it live", token.Name)
 	}
 }

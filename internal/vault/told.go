@@ -78,7 +78,9 @@ func (t *told) hear(r *db.RecordsRow, proven bool) {
 		t.vague++
 		return
 	}
-	t.epoch = max(t.epoch, facts.Epoch)
+	if proven {
+		t.epoch = max(t.epoch, facts.Epoch)
+	}
 	switch r.Action {
 	case ActionCreate, ActionUpdate, ActionRotate, ActionRewrap, ActionDelete:
 		t.hearSecret(r, &facts, proven)
@@ -89,7 +91,7 @@ func (t *told) hear(r *db.RecordsRow, proven bool) {
 		if facts.Permissions != "" {
 			t.hearRole(r, &facts, proven)
 		}
-		if facts.Discarded {
+		if facts.Discarded && proven {
 			t.discarded = max(t.discarded, facts.Epoch)
 		}
 	}
@@ -140,6 +142,6 @@ func (t *told) hearToken(r *db.RecordsRow, facts *changeFacts, proven bool) {
 	if facts.Epoch > token.epoch {
 		token.epoch, token.unproven = facts.Epoch, !proven
 	}
-	token.revoked = token.revoked || r.Action == ActionTokenRevoke
+	token.revoked = token.revoked || r.Action == ActionTokenRevoke && proven
 	t.tokens[facts.TokenID] = token
 }
