@@ -123,7 +123,7 @@ func TestI6_GroupRolesHaveTheLeastThatWorks(t *testing.T) {
 		case "function":
 			allow(t, g, g.Object == "ensure_audit_partitions" && g.Grantee != "vault_auditship" ||
 				g.Object == "drop_audit_partition" && g.Grantee == "vault_auditship" ||
-				(g.Object == "ciphertext_sha256" || g.Object == "ciphertext_hashes") && g.Grantee == "vault_operator")
+				g.Object == "ciphertext_sha256" && g.Grantee == "vault_operator")
 			continue
 		case "sequence":
 			t.Error(g)

@@ -75,7 +75,7 @@ func TestI6_OwnerSeesOnlyWhatItsOwnPoliciesName(t *testing.T) {
 	populate(t, d)
 	named := pgtest.Query[string](t, d, `
 		SELECT format('vault.%I', tablename) FROM pg_policies WHERE schemaname = 'vault' AND 'vault_owner' = ANY (roles)`)
-	// Versions it may read, for vault.ciphertext_hashes alone (docs/decisions/0018-tables-against-the-trail.md).
+	// Versions it may read, for vault.ciphertext_sha256 alone (docs/decisions/0018-tables-against-the-trail.md).
 	for _, secret := range []string{"vault.secrets", "vault.admin_tokens", "vault.keyring", "vault.deleted_secrets"} {
 		if slices.Contains(named, secret) {
 			t.Errorf("a policy shows %s to the owner", secret)

@@ -221,10 +221,9 @@ func (q *Queries) Unguarded(ctx context.Context) ([]string, error) {
 }
 
 const versionsOf = `-- name: VersionsOf :many
-SELECT v.secret_id, v.version, v.version_uid, v.state, v.kms_key_id, v.wrapped_dek, v.nonce, h.ciphertext_sha256::bytea AS ciphertext_sha256,
+SELECT v.secret_id, v.version, v.version_uid, v.state, v.kms_key_id, v.wrapped_dek, v.nonce, vault.ciphertext_sha256(v.secret_id, v.version)::bytea AS ciphertext_sha256,
        v.created_at, v.expires_at, v.wrapped_at, v.mac, v.key_id
 FROM vault.secret_versions v
-JOIN vault.ciphertext_hashes($1::uuid[]) h ON h.secret_id = v.secret_id AND h.version = v.version
 WHERE v.secret_id = ANY ($1::uuid[])
 ORDER BY v.secret_id, v.version
 `

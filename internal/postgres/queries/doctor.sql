@@ -5,10 +5,9 @@ FROM vault.secrets s WHERE s.id > @after ORDER BY s.id LIMIT @max_rows;
 
 -- name: VersionsOf :many
 -- All versions of some secrets, by secret and number, each with the hash of its ciphertext.
-SELECT v.secret_id, v.version, v.version_uid, v.state, v.kms_key_id, v.wrapped_dek, v.nonce, h.ciphertext_sha256::bytea AS ciphertext_sha256,
+SELECT v.secret_id, v.version, v.version_uid, v.state, v.kms_key_id, v.wrapped_dek, v.nonce, vault.ciphertext_sha256(v.secret_id, v.version)::bytea AS ciphertext_sha256,
        v.created_at, v.expires_at, v.wrapped_at, v.mac, v.key_id
 FROM vault.secret_versions v
-JOIN vault.ciphertext_hashes(@secret_ids::uuid[]) h ON h.secret_id = v.secret_id AND h.version = v.version
 WHERE v.secret_id = ANY (@secret_ids::uuid[])
 ORDER BY v.secret_id, v.version;
 
