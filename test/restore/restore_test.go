@@ -28,7 +28,7 @@ type object = map[string]any
 // program finds a PostgreSQL client program beside the server's, or in the path; "" if there is none.
 func program(name string) string {
 	if found, err := pgserver.Find(os.Getenv, ""); err == nil {
-		if path := filepath.Join(found.Dir, name); exec.CommandContext(context.Background(), path, "--version").Run() == nil { //nolint:gosec // beside the server
+		if path := filepath.Join(found.Dir, name); exec.CommandContext(context.Background(), path, "--version").Run() == nil {
 			return path
 		}
 	}
@@ -41,7 +41,7 @@ func program(name string) string {
 
 func run(t *testing.T, name string, args ...string) {
 	t.Helper()
-	if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil { //nolint:gosec // as above
+	if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", filepath.Base(name), err, out)
 	}
 }
