@@ -130,7 +130,6 @@ func TestI10_RewritingOfRowsIsFound(t *testing.T) {
 			run(putCopy, beta, end, end, "again"),
 			run("UPDATE vault.audit_log SET at = at + interval '1 day' WHERE stream_id = $1 AND request_id = 'again'", beta),
 		}},
-		{"repeating a record under a number below the first", at(beta), []step{run(putCopy, beta, middle, int64(0), "full-beta-1")}},
 		{"swapping two neighbours", at(beta, middle), []step{run(swap, beta, middle, middle+1)}},
 		{"swapping the first and the last", at(beta, first), []step{run(swap, beta, first, end)}},
 		{"swapping what two records say", at(beta, first), []step{run(`UPDATE vault.audit_log l SET actor = o.actor, client_ip = o.client_ip,

@@ -162,8 +162,8 @@ func (r *Recoverable) Whole(wrapped []byte, keyID string) bool {
 	if r.other == nil {
 		return true
 	}
-	_, other := r.sides(wrapped, keyID)
-	return other.blob != nil && (r.recovery || other.keyID == r.other.KeyID())
+	used, other := r.sides(wrapped, keyID)
+	return used.blob != nil && other.blob != nil && (r.recovery || other.keyID == r.other.KeyID())
 }
 
 // Fill adds the wrapping that a stored key lacks, and gives what is to be stored in its place. Errors are those of both keepers,
@@ -216,7 +216,7 @@ func decodeTwice(b []byte) (w twice, ok bool) {
 		if len(rest) < 5 || uint64(len(rest)-5) < uint64(binary.BigEndian.Uint32(rest[1:])) {
 			return twice{}, false
 		}
-		n := 5 + int(binary.BigEndian.Uint32(rest[1:]))
+		n := 5 + int(binary.BigEndian.Uint32(rest[1:])) //nolint:gosec // no more than there is
 		if rest[0] != 0 {
 			fields[i] = rest[5:n:n]
 		}

@@ -23,6 +23,8 @@ type SealedSecret struct {
 	All bool
 	// Others are the versions that aren't valid, without their ciphertext; only with All. What makes them so is to be verified, too.
 	Others []SealedVersion
+	// MACs are those of all the secret's versions, by number; only without All.
+	MACs [][]byte
 	// Deleted tells that there is a record of its having been deleted.
 	Deleted bool
 }
@@ -73,6 +75,8 @@ SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, 
        s.target, s.custom_metadata, CASE WHEN isfinite(s.created_at) THEN s.created_at ELSE 'epoch' END,
        CASE WHEN isfinite(s.updated_at) THEN s.updated_at ELSE 'epoch' END, s.mac, s.key_id, s.revision, s.versions_digest,
        s.ctid, s.xmin, wanted.everything, (SELECT true FROM ONLY vault.deleted_secrets d WHERE d.secret_id = s.id) IS NOT NULL,
+       CASE WHEN NOT wanted.everything THEN
+           ARRAY(SELECT a.mac FROM ONLY vault.secret_versions a WHERE a.secret_id = s.id ORDER BY a.version) END,
        v.version, v.version_uid, v.state, v.kms_key_id, v.wrapped_dek, v.nonce, CASE WHEN v.state = 'current' OR (v.state = 'superseded' AND v.expires_at > now()) THEN v.ciphertext END,
        CASE WHEN v.state = 'current' OR (v.state = 'superseded' AND v.expires_at > now()) THEN NULL ELSE sha256(v.ciphertext) END,
        CASE WHEN isfinite(v.created_at) THEN v.created_at ELSE 'epoch' END,
@@ -119,7 +123,7 @@ func (c *LookupConn) Sealed(ctx context.Context, wanted []Wanted) ([]SealedSecre
 		)
 		err := rows.Scan(&s.ID, &s.Name, &s.Kind, &s.Format, &s.Description, &s.RotationIntervalSecs, &s.GracePeriodSecs, &s.CurrentVersion,
 			&s.NextRotationAt, &s.Target, &s.CustomMetadata, &s.CreatedAt, &s.UpdatedAt, &s.Mac, &s.KeyID, &s.Revision, &s.VersionsDigest,
-			&secretAt, &s.Tuple.Xmin, &s.All, &s.Deleted,
+			&secretAt, &s.Tuple.Xmin, &s.All, &s.Deleted, &s.MACs,
 			&number, &uid, &state, &kmsKeyID, &wrapped, &nonce, &sealed, &v.Hash, &createdAt, &v.ExpiresAt, &wrappedAt, &v.MAC, &v.KeyID,
 			&versionAt, &versionXmin)
 		if err != nil {

@@ -134,6 +134,30 @@ func (a *authority) add(keys *integrity.Keyring, row *postgres.GrantRow) error {
 	return nil
 }
 
+// lacks tells whether a row verifies by itself that isn't one of these: then these aren't the only grants that the vault made, and
+// others may have taken their place.
+func (a *authority) lacks(keys *integrity.Keyring, rows []postgres.GrantRow) bool {
+	known := map[string]bool{}
+	for _, r := range a.roles {
+		known[string(r.mac)] = true
+		for _, p := range r.permissions {
+			known[string(p.mac)] = true
+		}
+	}
+	for _, t := range a.tokens {
+		known[string(t.mac)] = true
+	}
+	other := &authority{
+		roles: map[uuid.UUID]*heldRole{}, tokens: map[uuid.UUID]*heldToken{}, bearers: map[access.Fingerprint]*heldToken{},
+	}
+	for i := range rows {
+		if row := &rows[i]; row.Kind != "state" && !known[string(row.MAC)] && other.add(keys, row) == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // join gives permissions and tokens their roles.
 func (a *authority) join(rows []postgres.GrantRow) error {
 	for i := range rows {

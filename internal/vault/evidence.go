@@ -94,6 +94,9 @@ func (a *attempt) change(ctx context.Context, fn func(context.Context, *postgres
 		return a.evidence(outcomeOK), nil
 	})
 	a.evidenced = err == nil
+	if err == nil {
+		a.vault.grants.raise(a.madeEpoch)
+	}
 	if err != nil && a.outcome != outcomeUnverifiable {
 		// What the change would have made, and shown, never was.
 		a.version, a.detail, a.records = 0, nil, nil

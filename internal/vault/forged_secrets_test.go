@@ -111,7 +111,13 @@ func TestI6_AChangeNeverVouchesForAVersionThatSomebodyPutThere(t *testing.T) {
 			wantKind(t, err, fault.Internal)
 			_, err = f.vault.Verify(ctx, f.admin, "victim", text("guess"))
 			wantKind(t, err, fault.Unavailable)
-			must(t, f.reads(f.admin, "victim")) // the current one is as it was
+			// The current one is as it was, but is it? Only the macs of all tell, which every look compares.
+			switch name {
+			case "a version is removed", "a version is added", "two macs have changed":
+				wantKind(t, f.reads(f.admin, "victim"), fault.Internal)
+			default:
+				must(t, f.reads(f.admin, "victim"))
+			}
 			f.putBackSecrets("kept")
 		})
 	}

@@ -55,11 +55,12 @@ type attempt struct {
 	held   [1]postgres.Held // likewise
 	shared []byte           // the operation's detail, encoded once for all records that have no other
 
-	kept       bool // something that it was made from was kept
-	refuseKept bool // it is to be made from what is looked up alone
-	freshKeys  bool // the keyring was read again since the request came
-	evidenced  bool // the record was committed with the mutation
-	rolledBack bool // the mutation was rolled back: there is nothing to be recorded
+	kept       bool  // something that it was made from was kept
+	refuseKept bool  // it is to be made from what is looked up alone
+	freshKeys  bool  // the keyring was read again since the request came
+	evidenced  bool  // the record was committed with the mutation
+	madeEpoch  int64 // of the grants, by the mutation; 0 if it changes none
+	rolledBack bool  // the mutation was rolled back: there is nothing to be recorded
 }
 
 const (

@@ -1,12 +1,15 @@
 package vault
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/google/uuid"
 
 	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/postgres"
@@ -84,8 +87,8 @@ func checkDigest(s *db.VaultSecret, macs [][]byte) error {
 	return nil
 }
 
-// checkSealed verifies what was looked up: the secret's row and those of the versions that came with it, and if that was all of them,
-// that there are no others.
+// checkSealed verifies what was looked up: the secret's row and those of the versions that came with it, and that the secret has these
+// versions and no others.
 func (v *Vault) checkSealed(s *postgres.SealedSecret) error {
 	if err := v.checkSecret(&s.VaultSecret); err != nil {
 		return err
@@ -101,7 +104,13 @@ func (v *Vault) checkSealed(s *postgres.SealedSecret) error {
 		}
 	}
 	if !s.All {
-		return nil
+		// A row of its own secret and number that was never committed, or whose change was undone, verifies by itself.
+		for i := range all {
+			if !slices.ContainsFunc(s.MACs, func(mac []byte) bool { return bytes.Equal(mac, all[i].MAC) }) {
+				return damaged("secret", s.Name, errOthers)
+			}
+		}
+		return checkDigest(&s.VaultSecret, s.MACs)
 	}
 	// Which are valid was decided by columns that count only now that they are verified.
 	slices.SortFunc(all, func(a, b postgres.SealedVersion) int { return cmp.Compare(a.Version, b.Version) })
@@ -126,14 +135,19 @@ func (v *Vault) checkRevision(s *db.VaultSecret, since int64) (sure bool, err er
 	}
 }
 
+// tombstones is where what remains of deleted secrets is read: the pool, or the transaction that has a connection already.
+type tombstones interface {
+	DeletedSecret(ctx context.Context, secretID uuid.UUID) (db.VaultDeletedSecret, error)
+}
+
 // checkMissing tells whether a name that was not found after since is one that nobody has, or whose secret was deleted. A secret that
 // this process has seen leaves something behind when it is deleted.
-func (v *Vault) checkMissing(ctx context.Context, name string, since int64) error {
+func (v *Vault) checkMissing(ctx context.Context, in tombstones, name string, since int64) error {
 	id, borne := v.seen.borne(name, since)
 	if !borne {
 		return nil
 	}
-	row, err := v.db.DeletedSecret(ctx, id)
+	row, err := in.DeletedSecret(ctx, id)
 	if postgres.IsNotFound(err) {
 		return damaged("secret", name, errVanish)
 	}

@@ -54,8 +54,16 @@ type grants struct {
 	stopped bool
 	flights sync.WaitGroup
 
-	// Of the flight that is running alone.
-	highest int64 // the highest epoch that was ever verified here
+	highest atomic.Int64 // the highest epoch that was ever verified or made here
+}
+
+// raise notes an epoch that was verified, or made by a change that is committed: what is older is never taken again.
+func (g *grants) raise(epoch int64) {
+	for known := g.highest.Load(); known < epoch; known = g.highest.Load() {
+		if g.highest.CompareAndSwap(known, epoch) {
+			return
+		}
+	}
 }
 
 // grantsView is what the last look found. Nobody changes it.
@@ -88,7 +96,7 @@ func newGrants(v *Vault) *grants {
 // one request has that begin, and waits for nothing.
 func (g *grants) current(epoch int64, now time.Time) *authority {
 	view := g.view.Load()
-	if view.set == nil || view.refused != nil || view.suspect || view.set.epoch < epoch {
+	if view.set == nil || view.refused != nil || view.suspect || view.set.epoch < epoch || view.set.epoch < g.highest.Load() {
 		return nil
 	}
 	if !now.Before(view.lookAt) {
@@ -196,9 +204,11 @@ func (g *grants) stop() {
 // look compares what is kept with the database.
 func (g *grants) look(ctx context.Context, whole bool) (*grantsView, error) {
 	v, before := g.vault, g.view.Load()
+	// What becomes known while the tables are read may be newer than they.
+	floor := g.highest.Load()
 	if before.set != nil && before.refused == nil && !whole {
 		state, err := v.db.AuthzState(ctx)
-		if err == nil && state.Epoch == before.set.epoch {
+		if err == nil && state.Epoch == before.set.epoch && state.Epoch >= floor {
 			return g.settle(before, *before), nil
 		}
 		if err != nil && !postgres.IsNotFound(err) {
@@ -213,7 +223,7 @@ func (g *grants) look(ctx context.Context, whole bool) (*grantsView, error) {
 	now := v.cfg.Clock()
 	lookAt := now.Add(max(markPeriod, markShare*now.Sub(began)))
 	switch {
-	case before.set != nil && before.refused == nil && mark == before.set.mark():
+	case before.set != nil && before.refused == nil && mark == before.set.mark() && before.set.epoch >= floor:
 		return g.settle(before, grantsView{set: before.set, lookAt: lookAt}), nil
 	case (before.refused != nil || before.damage != nil) && mark == before.bad:
 		after := *before
@@ -232,7 +242,7 @@ func (g *grants) look(ctx context.Context, whole bool) (*grantsView, error) {
 		set, err = verifyAuthority(v.keys, rows, 0)
 	}
 	v.keys.RefreshSoon() // another epoch may mean that a root was retired
-	after := g.judge(before, set, err, markOf(rows))
+	after := g.judge(before, set, err, rows, floor)
 	after.lookAt = lookAt
 	return g.settle(before, after), nil
 }
@@ -253,19 +263,20 @@ var (
 )
 
 // judge decides what is granted after the tables were read.
-func (g *grants) judge(before *grantsView, set *authority, err error, mark postgres.GrantsMark) grantsView {
+func (g *grants) judge(before *grantsView, set *authority, err error, rows []postgres.GrantRow, floor int64) grantsView {
+	mark := markOf(rows)
 	if err == nil {
 		switch {
-		case set.epoch < g.highest:
+		case set.epoch < floor:
 			err = errEpochBack
 		case before.set != nil && set.epoch == before.set.epoch && !set.same(before.set):
 			err = errForked
 		default:
-			g.highest = set.epoch
+			g.raise(set.epoch)
 			g.vault.metrics.grantsVerified.Set(1)
 			return grantsView{set: set}
 		}
-	} else if before.set != nil && before.refused == nil && mark.Epoch == before.set.epoch {
+	} else if before.set != nil && before.refused == nil && mark.Epoch == before.set.epoch && before.set.epoch >= floor && !before.set.lacks(g.vault.keys, rows) {
 		g.alarm(err, "has no effect here")
 		return grantsView{set: before.set, damage: err, bad: mark}
 	}

@@ -111,7 +111,7 @@ func (a *attempt) allVersions(ctx context.Context, name string) (row db.SecretBy
 		return err
 	})
 	if postgres.IsNotFound(err) {
-		if err := v.checkMissing(ctx, name, since); err != nil {
+		if err := v.checkMissing(ctx, v.db, name, since); err != nil {
 			return row, nil, a.alarm(ctx, name, nil, err)
 		}
 		return row, nil, errNoSecret
@@ -143,7 +143,7 @@ func (a *attempt) checkAbsent(ctx context.Context, items []Metadata, names []str
 		if listed[name] || !a.who.rules.AllowsAny(name) {
 			continue
 		}
-		if err := a.vault.checkMissing(ctx, name, since); err != nil {
+		if err := a.vault.checkMissing(ctx, a.vault.db, name, since); err != nil {
 			return a.alarm(ctx, name, nil, err)
 		}
 	}

@@ -26,7 +26,7 @@ func (a *attempt) lock(ctx context.Context, tx *postgres.Tx, name string) (*lock
 	since := a.vault.seen.begin()
 	row, err := tx.LockSecret(ctx, name)
 	if postgres.IsNotFound(err) {
-		if err := a.vault.checkMissing(ctx, name, since); err != nil {
+		if err := a.vault.checkMissing(ctx, tx, name, since); err != nil {
 			return nil, a.alarm(ctx, name, nil, err)
 		}
 		return nil, errNoSecret
@@ -37,7 +37,11 @@ func (a *attempt) lock(ctx context.Context, tx *postgres.Tx, name string) (*lock
 	l := &lockedSecret{VaultSecret: row.VaultSecret, now: row.ReadAt}
 	err = a.vault.checkSecret(&l.VaultSecret)
 	if err == nil {
-		_, err = a.vault.checkRevision(&l.VaultSecret, since)
+		var sure bool
+		if sure, err = a.vault.checkRevision(&l.VaultSecret, since); err == nil && !sure {
+			// Under the row's lock nothing newer can be known than what was read.
+			err = damaged("secret", name, errPutBack)
+		}
 	}
 	if err != nil {
 		return nil, a.alarm(ctx, name, &l.CurrentVersion, err)

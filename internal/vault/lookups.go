@@ -189,7 +189,7 @@ func (l *lookups) read(ctx context.Context, wanted []postgres.Wanted) (*found, e
 		if f.secrets[w.Name] != nil {
 			continue
 		}
-		if err := l.vault.checkMissing(ctx, w.Name, since); err != nil {
+		if err := l.vault.checkMissing(ctx, l.vault.db, w.Name, since); err != nil {
 			if f.lost == nil {
 				f.lost = map[string]error{}
 			}

@@ -52,7 +52,13 @@ func changeGrants(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring,
 
 // regrant is changeGrants for an operation of a caller: grants that don't verify are an alarm.
 func (a *attempt) regrant(ctx context.Context, tx *postgres.Tx, fn func(*regrant) error) error {
-	return a.grantsAlarm(ctx, changeGrants(ctx, tx, a.vault.keys, fn))
+	return a.grantsAlarm(ctx, changeGrants(ctx, tx, a.vault.keys, func(g *regrant) error {
+		if g.epoch <= a.vault.grants.highest.Load() {
+			return errEpochBack // what this process knows of was put back: a change must not vouch for it
+		}
+		a.madeEpoch = g.epoch
+		return fn(g)
+	}))
 }
 
 // grantsAlarm is alarm for grants.

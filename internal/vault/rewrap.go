@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/sealkeep/sealkeep/internal/envelope"
+	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
@@ -51,7 +52,8 @@ func (v *Vault) rewrapLoop(ctx context.Context) {
 }
 
 // Rewrap looks through all versions, adds the wrappings that they lack, and tells how many got one. Each secret's are changed
-// together, with a record in the audit trail. The first failure ends it; what was done stays.
+// together, with a record in the audit trail. What doesn't verify is an alarm and is passed over; a key management service or a database that
+// is away ends it, and what was done stays.
 func (v *Vault) Rewrap(ctx context.Context) (filled int, err error) {
 	after := db.VersionsToRewrapParams{MaxRows: rewrapPage}
 	for {
@@ -66,8 +68,15 @@ func (v *Vault) Rewrap(ctx context.Context) (filled int, err error) {
 			}
 			done, err := v.rewrapSecret(ctx, rest[:n])
 			filled += done
-			if err != nil {
+			switch {
+			case errors.Is(err, kms.ErrOneSided):
+				v.log.Error("a stored version is wrapped by the master key alone that isn't in use: only that one opens it", "secret", rest[0].Name)
+			case err != nil && fault.KindOf(err) == fault.Unavailable:
 				return filled, fmt.Errorf("secret %q: %w", rest[0].Name, err)
+			case err != nil:
+				// A row that doesn't verify, or doesn't open, must not keep the others from theirs.
+				v.metrics.integrity.WithLabelValues(ActionRewrap).Inc()
+				v.log.Error("integrity alarm: a stored version gets no second wrapping", "secret", rest[0].Name, "error", err)
 			}
 			rest = rest[n:]
 		}

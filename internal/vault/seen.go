@@ -71,7 +71,9 @@ func (s *seen) note(id uuid.UUID, name string, revision int64, gone bool) {
 func (s *seen) find(id uuid.UUID) (sighting, bool) {
 	one, ok := s.young.byID[id]
 	if !ok {
-		one, ok = s.old.byID[id]
+		if one, ok = s.old.byID[id]; ok {
+			s.young.byID[id] = one // and what is looked at again stays
+		}
 	}
 	return one, ok
 }

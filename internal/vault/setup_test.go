@@ -92,6 +92,9 @@ func (f *fixture) serve(cfg vault.Config) {
 	f.trail, err = audit.Open(f.api, f.keyring, f.vaultID, audit.Config{Process: processName, Log: cfg.Log, Metrics: f.metrics})
 	must(f.t, err)
 	must(f.t, f.trail.Start(ctx))
+	for f.trail.Stats().StreamsOpen < 2 && f.t.Context().Err() == nil { // reads' and denials'
+		time.Sleep(time.Millisecond)
+	}
 	f.vault, err = vault.New(f.api, f.trail, f.keeper, f.keyring, cfg)
 	must(f.t, err)
 	must(f.t, f.vault.Start(ctx))
