@@ -213,10 +213,10 @@ func decodeTwice(b []byte) (w twice, ok bool) {
 	}
 	var fields [4][]byte
 	for i := range fields {
-		if len(rest) < 5 || uint64(len(rest)-5) < uint64(binary.BigEndian.Uint32(rest[1:])) {
+		if len(rest) < 5 || int64(len(rest)-5) < int64(binary.BigEndian.Uint32(rest[1:])) {
 			return twice{}, false
 		}
-		n := 5 + int(binary.BigEndian.Uint32(rest[1:])) //nolint:gosec // no more than there is
+		n := 5 + int(binary.BigEndian.Uint32(rest[1:]))
 		if rest[0] != 0 {
 			fields[i] = rest[5:n:n]
 		}
