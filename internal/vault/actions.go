@@ -22,6 +22,7 @@ const (
 	ActionTokenRecover    = "token.recover"
 	ActionGrants          = "grants.check"   // of the vault itself: the grants in the database don't verify
 	ActionKeyring         = "keyring.check"  // of the vault itself: the keyring in the database doesn't verify
+	ActionRemac           = "secret.remac"   // of an offline command: a secret's rows got MACs under a new root
 	ActionKeyringRotate   = "keyring.rotate" // a new root
 	ActionKeyringRetire   = "keyring.retire" // no row names an old root any more
 	ActionKeyringFill     = "keyring.fill"   // roots got a wrapping that they lacked

@@ -184,7 +184,7 @@ func FillKeyring(ctx context.Context, database *postgres.DB, keeper Keeper, rewr
 			if err := changeKey(ctx, tx, w.keys, root); err != nil {
 				return err
 			}
-			records = append(records, keyRecord("keyring fill", ActionKeyringFill, *root))
+			records = append(records, keyRecord("keyring fill", ActionKeyringFill, *root, 0))
 		}
 		return audit.AppendOffline(ctx, tx, w.keys, w.vaultID, "keyring fill", nil, records...)
 	})
@@ -194,8 +194,13 @@ func FillKeyring(ctx context.Context, database *postgres.DB, keeper Keeper, rewr
 	return len(filled), nil
 }
 
-func keyRecord(command, action string, root integrity.Root) audit.Record {
-	return offlineRecord(command, action, string(encoded(map[string]any{"key_id": root.KeyID.String(), "purpose": string(root.Purpose)})))
+// keyRecord tells of a root, and of the epoch that the grants have come to, if it was raised.
+func keyRecord(command, action string, root integrity.Root, epoch int64) audit.Record {
+	detail := map[string]any{"key_id": root.KeyID.String(), "purpose": string(root.Purpose)}
+	if epoch != 0 {
+		detail["epoch"] = epoch
+	}
+	return offlineRecord(command, action, string(encoded(detail)))
 }
 
 // errNothingToResume says that no rotation was interrupted.

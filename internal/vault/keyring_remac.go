@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/sealkeep/sealkeep/internal/audit"
 	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
@@ -83,7 +84,8 @@ func (w *keyWork) remacAll(ctx context.Context, r KeyRotation, rotated *KeyRotat
 }
 
 // remacSecrets gives some secrets behind a given one, and all their versions, new MACs. Each row is verified before, under the root
-// that it names; the secret goes one revision on, so that what it was can't be put back.
+// that it names; the secret goes one revision on, so that what it was can't be put back, and has a
+// record that says so.
 func (w *keyWork) remacSecrets(ctx context.Context, tx *postgres.Tx, active, after uuid.UUID, limit int32, did *KeyRotated) (uuid.UUID, int, error) {
 	secrets, err := tx.SecretsToRemac(ctx, db.SecretsToRemacParams{After: after, KeyID: active, MaxRows: limit})
 	if err != nil || len(secrets) == 0 {
@@ -114,6 +116,15 @@ func (w *keyWork) remacSecrets(ctx context.Context, tx *postgres.Tx, active, aft
 		return after, 0, err
 	}
 	if err := exactly(len(p.Ids))(tx.RemacSecrets(ctx, p)); err != nil {
+		return after, 0, err
+	}
+	records := make([]audit.Record, len(secrets))
+	for i := range secrets {
+		s := &secrets[i].VaultSecret
+		records[i] = offlineRecord("keyring rotate", ActionRemac, string(encoded(map[string]any{"secret_id": s.ID.String(), "revision": s.Revision})))
+		records[i].SecretName, records[i].Version = s.Name, s.CurrentVersion
+	}
+	if err := audit.AppendOffline(ctx, tx, w.keys, w.vaultID, "keyring rotate", nil, records...); err != nil {
 		return after, 0, err
 	}
 	did.Secrets += len(p.Ids)

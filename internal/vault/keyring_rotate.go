@@ -108,7 +108,8 @@ func (w *keyWork) replace(ctx context.Context, purposes []integrity.Purpose, rot
 		}
 	}()
 	err = w.database.InTx(ctx, func(tx *postgres.Tx) error {
-		if err := w.changeGrants(ctx, tx, next); err != nil {
+		epoch, err := w.changeGrants(ctx, tx, next)
+		if err != nil {
 			return err
 		}
 		server, err := tx.ServerIdentity(ctx)
@@ -131,9 +132,9 @@ func (w *keyWork) replace(ctx context.Context, purposes []integrity.Purpose, rot
 		}
 		records := make([]audit.Record, len(made))
 		for i := range made {
-			records[i] = keyRecord("keyring rotate", ActionKeyringRotate, made[i])
+			records[i] = keyRecord("keyring rotate", ActionKeyringRotate, made[i], epoch)
 		}
-		return audit.AppendOffline(ctx, tx, next, w.vaultID, "keyring rotate", nil, records...)
+		return audit.AppendOffline(ctx, tx, next, w.vaultID, "keyring rotate", cfg.Random, records...)
 	})
 	if err != nil {
 		return err
@@ -154,13 +155,15 @@ func (w *keyWork) replace(ctx context.Context, purposes []integrity.Purpose, rot
 
 // changeGrants verifies the grants, and gives all of them MACs under the active root of keys, where they have another, and another epoch:
 // every process then looks at the keyring, too. It locks out whoever else would change the keyring or the grants.
-func (w *keyWork) changeGrants(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring) error {
-	return changeGrants(ctx, tx, keys, func(g *regrant) error {
+func (w *keyWork) changeGrants(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring) (epoch int64, err error) {
+	err = changeGrants(ctx, tx, keys, func(g *regrant) error {
+		epoch = g.epoch
 		if err := w.unmoved(ctx, tx); err != nil {
 			return err
 		}
 		return g.remac(ctx)
 	})
+	return epoch, err
 }
 
 // retire gives every row a MAC under the active root and retires those that it replaced.
@@ -218,7 +221,8 @@ func (w *keyWork) retireOld(ctx context.Context, rotated *KeyRotated) (done bool
 	var retired []uuid.UUID
 	err = w.database.InTx(ctx, func(tx *postgres.Tx) error {
 		retired = nil
-		if err := w.changeGrants(ctx, tx, w.keys); err != nil {
+		epoch, err := w.changeGrants(ctx, tx, w.keys)
+		if err != nil {
 			return err
 		}
 		left, err := tx.RowsNotUnder(ctx, active)
@@ -240,7 +244,7 @@ func (w *keyWork) retireOld(ctx context.Context, rotated *KeyRotated) (done bool
 				return err
 			}
 			retired = append(retired, root.KeyID)
-			records = append(records, keyRecord("keyring rotate", ActionKeyringRetire, root))
+			records = append(records, keyRecord("keyring rotate", ActionKeyringRetire, root, epoch))
 		}
 		return audit.AppendOffline(ctx, tx, w.keys, w.vaultID, "keyring rotate", nil, records...)
 	})

@@ -69,7 +69,7 @@ func (t *told) hear(r *db.RecordsRow, proven bool) {
 	}
 	switch r.Action {
 	case ActionCreate, ActionUpdate, ActionRotate, ActionRewrap, ActionDelete, ActionRoleCreate, ActionRolePermissions, ActionRoleDelete,
-		ActionTokenCreate, ActionTokenRevoke, ActionTokenRecover:
+		ActionTokenCreate, ActionTokenRevoke, ActionTokenRecover, ActionRemac, ActionKeyringRotate, ActionKeyringRetire:
 	default:
 		return
 	}
@@ -82,8 +82,9 @@ func (t *told) hear(r *db.RecordsRow, proven bool) {
 		t.epoch = max(t.epoch, facts.Epoch)
 	}
 	switch r.Action {
-	case ActionCreate, ActionUpdate, ActionRotate, ActionRewrap, ActionDelete:
+	case ActionCreate, ActionUpdate, ActionRotate, ActionRewrap, ActionRemac, ActionDelete:
 		t.hearSecret(r, &facts, proven)
+	case ActionKeyringRotate, ActionKeyringRetire: // they raise the epoch, and leave the grants as they are
 	case ActionRoleCreate, ActionRolePermissions, ActionRoleDelete:
 		t.hearRole(r, &facts, proven)
 	default:
