@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -87,4 +88,29 @@ func TestI6_AKeyringFollowsOnlyForward(t *testing.T) {
 	if n := len(counting.decrypted); n != 2 {
 		t.Errorf("%d roots were unwrapped", n)
 	}
+}
+
+func TestKeyring_IsLookedAtNoMoreThanOnceASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		keeper := newKeeper(t, nil)
+		roots := sealedRoots(t, keeper, newRoots(t, keeper))
+		k := open(t, keeper, roots, PurposeRow)
+		k.Follow(keeper, func(context.Context) ([]Root, error) { return roots, nil })
+		began := time.Now()
+		for range 5 {
+			if err := k.Refresh(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			k.RefreshSoon()
+			k.RefreshSoon()
+		}
+		if took := time.Since(began); took < 4*time.Second {
+			t.Errorf("five looks took %s", took)
+		}
+		k.Close()
+		if err := k.Refresh(t.Context()); err == nil {
+			t.Error("a keyring that was closed looks on")
+		}
+	})
 }

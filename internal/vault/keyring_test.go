@@ -316,3 +316,18 @@ func TestRotation_VouchesForNothingThatDoesNotVerify(t *testing.T) {
 		})
 	}
 }
+
+// Who brings no token has nobody look at the grants, which would have told of the new root.
+func TestRotation_IsLearntOfFromTheRowsAlone(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(c *vault.Config) { c.ReadAuth = vault.ReadAuthIP })
+	f.put("read", "v")
+	anonymous := vault.Caller{Address: f.admin.Address, RequestID: "anonymous"}
+	must(t, f.reads(anonymous, "read"))
+	_, err := f.rotateKeyring(vault.KeyRotation{Purposes: []integrity.Purpose{integrity.PurposeRow}})
+	must(t, err)
+	must(t, f.reads(anonymous, "read"))
+	if n := f.alarms(); n != 0 {
+		t.Errorf("%v alarms", n)
+	}
+}
