@@ -56,8 +56,9 @@ func (a *app) rootCommand() *cobra.Command {
 		Long: `Sealkeep is a secrets vault on PostgreSQL.
 
 Commands that speak to the API read VAULT_ADDR (default ` + defaultAddress + `) and VAULT_TOKEN.
-Offline commands (migrate, init, token recover, audit verify, keyring, doctor) reach the database and the KMS themselves and read the
-VAULT_* variables of the servers. What they print is a table, on a terminal or not; --json makes it JSON.
+Offline commands (migrate, init, token recover, audit verify, keyring, doctor) reach the database and the KMS
+themselves and read the VAULT_* variables of the servers. What they print is a table, on a terminal or not; --json
+makes it JSON.
 
 Exit status: 0 success, 1 failure, 2 wrong command line; secret verify, audit verify and doctor have their own.`,
 		SilenceErrors: true,

@@ -8,16 +8,16 @@ func (s *source) kms() KMS {
 		Allowed string `env:"VAULT_KMS_ALLOWED_KEY_IDS"`
 		Retries int64  `env:"VAULT_KMS_MAX_RETRIES"`
 		Second  string `env:"VAULT_KMS_RECOVERY_KEY_ID"`
-		Recover bool   `env:"VAULT_KMS_USE_RECOVERY"`
+		Recover flag   `env:"VAULT_KMS_USE_RECOVERY"`
 	}
 	s.parse(&v)
 	k := KMS{
 		Mode: v.Mode, MasterKey: s.secret("VAULT_LOCAL_MASTER_KEY"),
 		KeyID: v.KeyID, AllowedKeyIDs: v.Allowed, MaxRetries: int(v.Retries),
-		RecoveryKeyID: v.Second, UseRecovery: v.Recover,
+		RecoveryKeyID: v.Second, UseRecovery: bool(v.Recover),
 		Region: s.environ["AWS_REGION"], Endpoint: s.environ["AWS_ENDPOINT_URL_KMS"],
 	}
-	if v.Recover && v.Second == "" {
+	if bool(v.Recover) && v.Second == "" {
 		s.problem("VAULT_KMS_USE_RECOVERY", "needs VAULT_KMS_RECOVERY_KEY_ID, the key to use")
 	}
 	if v.Mode == "local" && v.Second != "" {

@@ -14,7 +14,7 @@ func TestEveryDeclaredVariableIsRead(t *testing.T) {
 		"VAULT_API_LISTEN": "127.0.0.1:1", "VAULT_TELEMETRY_LISTEN": "127.0.0.1:1", "VAULT_ALLOWED_IPS": "10.0.0.1", "VAULT_ALLOW_IPV6": "true",
 		"VAULT_TRUST_PROXY": "true", "VAULT_TRUSTED_PROXIES": "10.0.0.1", "VAULT_READ_AUTH": "ip+token",
 		"VAULT_DATABASE_URL": "postgres://u@h/other", "VAULT_PG_HOSTS": "other", "VAULT_PG_PORT": "1", "VAULT_PG_USER": "other", "VAULT_PG_PASSWORD": "other",
-		"VAULT_PG_DBNAME": "other", "VAULT_PG_SSLMODE": "verify-ca", "VAULT_PG_MAX_CONNS": "2", "VAULT_KMS_MODE": "other", "VAULT_KMS_KEY_ID": "alias/other", "VAULT_KMS_ALLOWED_KEY_IDS": "other", "VAULT_KMS_MAX_RETRIES": "0", "VAULT_LOCAL_MASTER_KEY": "other",
+		"VAULT_PG_DBNAME": "other", "VAULT_PG_SSLMODE": "verify-ca", "VAULT_PG_MAX_CONNS": "2", "VAULT_KMS_MODE": "other", "VAULT_KMS_KEY_ID": "alias/other", "VAULT_KMS_ALLOWED_KEY_IDS": "other", "VAULT_KMS_MAX_RETRIES": "0", "VAULT_KMS_RECOVERY_KEY_ID": "other", "VAULT_KMS_USE_RECOVERY": "true", "VAULT_LOCAL_MASTER_KEY": "other",
 		"VAULT_BOOTSTRAP_TOKEN": "other", "VAULT_AUDIT_TIMEOUT_MS": "100", "VAULT_SEALED_CACHE_MIB": "0", "VAULT_DEK_CACHE_TTL_SECS": "0", "VAULT_DRAIN_SECS": "1", "VAULT_LOG_LEVEL": "debug",
 	}
 	for _, v := range Variables() {

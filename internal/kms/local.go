@@ -45,6 +45,11 @@ type Local struct {
 	closed  bool
 }
 
+// source is a reader that shows nothing of itself when the keeper is printed, while others draw.
+type source func([]byte) (int, error)
+
+func (s source) Read(p []byte) (int, error) { return s(p) }
+
 // NewLocal returns a keeper under a master key of exactly 32 bytes. It keeps nothing of master, which stays the
 // caller's to release. random gives keys and nonces, which are tested; nil means randomness.Reader.
 func NewLocal(master sensitive.Bytes, random io.Reader) (*Local, error) {
@@ -55,7 +60,7 @@ func NewLocal(master sensitive.Bytes, random io.Reader) (*Local, error) {
 		// What an unset or wiped buffer looks like.
 		return nil, errors.New("kms: the local master key is all zeros")
 	}
-	l := &Local{random: randomness.New(random)}
+	l := &Local{random: source(randomness.New(random).Read)}
 	var err error
 	sensitive.Do(func() { err = l.derive(master.Reveal()) })
 	if err != nil {
