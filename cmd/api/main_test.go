@@ -176,6 +176,22 @@ func scrape(t *testing.T, metrics string) string {
 	return string(text)
 }
 
+// ready tells whether a process serves.
+func ready(t *testing.T, api string) bool {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+api+"/readyz", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	return answer.StatusCode == http.StatusOK
+}
+
 func TestTerminationFinishesWhatIsInFlight(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
@@ -185,6 +201,11 @@ func TestTerminationFinishesWhatIsInFlight(t *testing.T) {
 			p := start(t, environ)
 			metrics, _ := p.await(t, "listening", "listener", "telemetry")["address"].(string)
 			api, _ := p.await(t, "listening", "listener", "api")["address"].(string)
+			for !ready(t, api) {
+				if t.Context().Err() != nil {
+					t.Fatal("it never became ready")
+				}
+			}
 			conn, more := halfARequest(t, api, metrics, token)
 			if err := p.cmd.Process.Signal(sig); err != nil {
 				t.Fatal(err)
@@ -200,7 +221,7 @@ func TestTerminationFinishesWhatIsInFlight(t *testing.T) {
 			body, _ := io.ReadAll(answer.Body)
 			_ = answer.Body.Close()
 			if answer.StatusCode != http.StatusCreated || !strings.Contains(string(body), "Zu8mQ4-in-flight") {
-				t.Errorf("in flight and answered with %d %s", answer.StatusCode, body)
+				t.Errorf("in flight and answered with %d %s\n%s", answer.StatusCode, body, p.log.String())
 			}
 			if status := p.status(t); status != 0 {
 				t.Errorf("exited with %d:\n%s", status, p.log.String())

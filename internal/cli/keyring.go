@@ -96,7 +96,8 @@ func (a *app) keyringRotateCommand() *cobra.Command {
 		Short: "Make new integrity keys, and give every row a MAC under them",
 		Long: `Make new roots, which count at once, while the API goes on serving. For the purpose row every row then gets a
 MAC under the new root, after it was verified, and the old root is retired: what somebody forges under it is refused
-from then on. What was interrupted is gone on with by running this again. A row that doesn't verify ends it, and is named.
+from then on. What was interrupted is gone on with by running this again. A row that doesn't verify ends it, and is
+named.
 
 --purpose all is row, audit and idempotency. A new checkpoint root changes the public key that outsiders verify the log
 with, so it must be asked for by name.
