@@ -30,7 +30,7 @@ func TestI4_EveryFailureOfTheKMSHasItsClass(t *testing.T) {
 	none := 0.0
 	edit := func(sql string, args ...any) func() {
 		return func() {
-			v.DB.Exec(t, "UPDATE vault.secret_versions SET "+sql+" WHERE secret_id = (SELECT id FROM vault.secrets WHERE name = 'a')", args...)
+			v.Made(t, "UPDATE vault.secret_versions SET "+sql+" WHERE secret_id = (SELECT id FROM vault.secrets WHERE name = 'a')", args...)
 		}
 	}
 	stored := pgtest.Query[struct {
@@ -103,7 +103,7 @@ func TestI4_AKeyThatIsNotAllowedIsNeverAskedFor(t *testing.T) {
 	f := setup(t, uncached()...)
 	put(t, f.Vault, "a")
 	foreign := f.kms.CreateKey(t, kmsd.CreateKey{})
-	f.DB.Exec(t, "UPDATE vault.secret_versions SET kms_key_id = $1", foreign)
+	f.Made(t, "UPDATE vault.secret_versions SET kms_key_id = $1", foreign)
 	before := f.kms.Calls(t, "Decrypt")
 	want(t, f.Vault, "a", http.StatusInternalServerError)
 	if n := f.kms.Calls(t, "Decrypt") - before; n != 0 {
@@ -120,7 +120,7 @@ func TestI5_SwappedWrappedKeysOpenNothing(t *testing.T) {
 	put(t, f.Vault, "a")
 	put(t, f.Vault, "b")
 	swap := func() {
-		f.DB.Exec(t, `UPDATE vault.secret_versions v SET wrapped_dek = o.wrapped_dek FROM vault.secret_versions o WHERE o.secret_id <> v.secret_id`)
+		f.Made(t, `UPDATE vault.secret_versions v SET wrapped_dek = o.wrapped_dek FROM vault.secret_versions o WHERE o.secret_id <> v.secret_id`)
 	}
 	for _, state := range []string{"cold", "warm"} { // warm: both keys are kept, each for its own place
 		if state == "warm" {

@@ -196,7 +196,7 @@ var forms = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{24}\b`), "HEX"},
 	{regexp.MustCompile(`\d+ records in \d+ streams checked, \d+ of them open`), "N records in N streams checked, N of them open"},
 	{regexp.MustCompile(`http://127\.0\.0\.1:\d+`), "http://ADDRESS"},
-	{regexp.MustCompile(`(?m)^sealkeep \S+ \(go\S+ \S+\)$`), "sealkeep VERSION"},
+	{regexp.MustCompile(`(?m)^sealkeep \S+ \(go[^)\n]+\)$`), "sealkeep VERSION"},
 	{regexp.MustCompile(`(?m)^Starting PostgreSQL \S+ from \S+$`), "Starting PostgreSQL"},
 	{regexp.MustCompile(`(?m)^  \S.*\bpsql'? -P pager=off `), "  psql -P pager=off "},
 	{regexp.MustCompile(`(?m)^  psql -P pager=off `), "  psql -P pager=off "},
