@@ -14,10 +14,7 @@ import (
 // checkCoverage makes sure that the run had something to be wrong about.
 func (r *run) checkCoverage(events []*event, records map[string][]vaulttest.Record, ops int) {
 	r.t.Helper()
-	counts := map[string]int{}
-	for _, one := range r.calls {
-		counts[fmt.Sprintf("%s: %d", one.op, one.status)]++
-	}
+	counts := r.answers()
 	// Of what passed with time, only what did so before the end counts.
 	for _, e := range events {
 		switch {
@@ -44,14 +41,10 @@ func (r *run) checkCoverage(events []*event, records map[string][]vaulttest.Reco
 	slices.Sort(lines)
 	r.t.Logf("what happened:\n%s", strings.Join(lines, "\n"))
 
-	// In a run of 1,200; the least that is worth something, well below what is usual.
-	for what, least := range map[string]int{
-		opRead + ": 200": 200, opRead + ": 401": 3, opRead + ": 403": 2, opRead + ": 404": 3, opRead + ": 500": 2,
-		opCondition + ": 200": 20, opCondition + ": 304": 10, opVersion + ": 200": 20, opVersion + ": 404": 5,
-		opBatch + ": 200": 25, opVerify + ": 200": 70, opCreate + ": 201": 5, opUpdate + ": 200": 40,
-		opRotate + ": 200": 5, opDelete + ": 204": 1, opIssue + ": 201": 5, opRevoke + ": 204": 1,
-		opForbid + ": 200": 1, opPermit + ": 200": 1, "a grace has passed": 5, "a token has expired": 1,
-	} {
+	for _, short := range r.missing(counts, ops) {
+		r.t.Errorf("%s: this run proves too little", short)
+	}
+	for what, least := range map[string]int{"a grace has passed": 5, "a token has expired": 1} {
 		if want := max(1, least*ops/1200); counts[what] < want {
 			r.t.Errorf("%s ×%d in place of at least %d: this run proves too little", what, counts[what], want)
 		}
@@ -63,6 +56,35 @@ func (r *run) checkCoverage(events []*event, records map[string][]vaulttest.Reco
 		r.t.Errorf("%d cuts struck in place of %d: this run proves too little", cuts, want)
 	}
 	r.checkWithheld(records)
+}
+
+// answers counts what clients were told, by what they asked.
+func (r *run) answers() map[string]int {
+	counts := map[string]int{}
+	for _, one := range r.calls {
+		counts[fmt.Sprintf("%s: %d", one.op, one.status)]++
+	}
+	return counts
+}
+
+// leastAnswers is what a run of 1,200 must have seen: the least that is worth something, below what is usual.
+var leastAnswers = map[string]int{
+	opRead + ": 200": 200, opRead + ": 401": 3, opRead + ": 403": 2, opRead + ": 404": 3, opRead + ": 500": 2,
+	opCondition + ": 200": 20, opCondition + ": 304": 10, opVersion + ": 200": 20, opVersion + ": 404": 5,
+	opBatch + ": 200": 25, opVerify + ": 200": 70, opCreate + ": 201": 5, opUpdate + ": 200": 40,
+	opRotate + ": 200": 5, opDelete + ": 204": 1, opIssue + ": 201": 5, opRevoke + ": 204": 1,
+	opForbid + ": 200": 1, opPermit + ": 200": 1,
+}
+
+// missing says of which answers there are too few for a run of so many operations.
+func (r *run) missing(counts map[string]int, ops int) []string {
+	var short []string
+	for what, least := range leastAnswers {
+		if want := max(1, least*ops/1200); counts[what] < want {
+			short = append(short, fmt.Sprintf("%s ×%d in place of at least %d", what, counts[what], want))
+		}
+	}
+	return short
 }
 
 // checkWithheld requires that answers were withheld for what others changed, if the processes keep rows at all.

@@ -50,6 +50,7 @@ type run struct {
 	spent    []*reader // revoked, or about to expire
 	hits     map[string]int
 	flickers sync.Mutex // the role whose permissions come and go
+	laps     uint64     // how often drive was called
 }
 
 // name is one secret's name. Changes through the API share its lock, so that they race each other; who edits by hand holds it
@@ -127,9 +128,11 @@ const atLeast = 2500 * time.Millisecond
 
 // drive lets the clients do so many things together, or more, while one more cuts connections, and waits for the last.
 func (r *run) drive(ops int) {
+	r.laps++
+	random := func(client int) *rand.Rand { return rand.New(rand.NewPCG(r.seed+r.laps-1, uint64(client))) }
 	var crowd sync.WaitGroup
 	for i := range clients {
-		c := &client{run: r, random: rand.New(rand.NewPCG(r.seed, uint64(i+1))), number: i + 1}
+		c := &client{run: r, random: random(i + 1), number: i + 1}
 		crowd.Go(func() {
 			for n := 0; n < ops/clients || r.since() < atLeast; n++ {
 				if last := c.act(); last != nil && last.status == 503 {
@@ -141,7 +144,7 @@ func (r *run) drive(ops int) {
 	over := make(chan struct{})
 	var cutter sync.WaitGroup
 	cutter.Go(func() {
-		c := &client{run: r, random: rand.New(rand.NewPCG(r.seed, clients+1))}
+		c := &client{run: r, random: random(clients + 1)}
 		for {
 			select {
 			case <-over:
