@@ -38,12 +38,20 @@ type buffer struct {
 	shared   *Shared // whose content this is, if it is borrowed
 }
 
+// owned is a buffer that came with its content, in one piece of memory. A handle points at the buffer alone, behind which
+// printing by reflection sees nothing.
+type owned struct {
+	buffer
+	content []byte
+}
+
 // Take returns a handle that owns b: the caller must neither read nor write b afterwards, and Release zeroes
 // b[:len(b)]. An empty or nil b gives an empty handle, which is not the zero value.
 func Take(b []byte) Bytes {
 	// The capacity is cut so that appending to revealed bytes can't write over what lies behind them.
-	b = b[:len(b):len(b)]
-	return Bytes{buf: &buffer{data: &b}}
+	own := &owned{content: b[:len(b):len(b)]}
+	own.data = &own.content
+	return Bytes{buf: &own.buffer}
 }
 
 // Copy returns a handle on its own copy of b. The caller keeps b and, if it is done with it, zeroes it.
