@@ -134,7 +134,7 @@ func (t *Trail) openLane(ctx context.Context, kind string, before *predecessor) 
 		tx.Rollback(ctx)
 		return nil, fmt.Errorf("asking the server for its identity: %w", err)
 	}
-	t.clock.observe(server.ReadAt, sent)
+	t.clock.meet(server, sent)
 	t.changes.retireOff(server)
 	l, row, err := newLane(t.keys, t.vaultID, t.cfg.Process, kind, server, before, t.cfg.Random)
 	if err != nil {

@@ -54,7 +54,7 @@ func (a *appender) prepare(ctx context.Context) error {
 		}
 		a.conn = conn
 		a.connection.Add(1)
-		a.trail.clock.observe(server.ReadAt, sent)
+		a.trail.clock.meet(server, sent)
 		if a.lane != nil && !a.lane.on(server) {
 			a.abandonLane(errServerChanged)
 		}

@@ -148,8 +148,8 @@ func undone(e *event, f found) *event {
 	return &back
 }
 
-// drift is how far the database's clock may stray from the monotonic one while a grace passes.
-const drift = 5 * time.Millisecond
+// drift is how far the database's clock, and what a process takes it for, may stray from the monotonic one while a grace passes.
+const drift = 20 * time.Millisecond
 
 // byTime is who does what nobody does.
 const byTime = "by time"
