@@ -11,10 +11,11 @@ VERSION  = $(or $(shell git describe --always --dirty 2>/dev/null),dev)
 LDFLAGS  = -X github.com/sealkeep/sealkeep/internal/process.Version=$(VERSION)
 # Go's runtime/secret erases what ciphers keep of keys and plaintext (internal/sensitive); these platforms alone have it.
 SECRET   = $(if $(filter linux/amd64 linux/arm64,$(shell go env GOOS)/$(shell go env GOARCH)),runtimesecret)
-GO_BUILD = CGO_ENABLED=0 GOEXPERIMENT="$${GOEXPERIMENT:+$$GOEXPERIMENT,}$(SECRET)" go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+# Compiled by the profile of a vault under load, which `make profile` takes.
+GO_BUILD = CGO_ENABLED=0 GOEXPERIMENT="$${GOEXPERIMENT:+$$GOEXPERIMENT,}$(SECRET)" go build -trimpath -buildvcs=false -pgo=$(CURDIR)/cmd/api/default.pgo -ldflags '$(LDFLAGS)'
 
 .DEFAULT_GOAL := help
-.PHONY: dev test lint e2e bench bench-secret soak build generate clean help test-pg18 test-aws pg tools
+.PHONY: dev test lint e2e bench bench-secret profile soak build generate clean help test-pg18 test-aws pg tools
 
 dev: ## Start a whole vault with its own PostgreSQL (ARGS="--dir DIR" and the like are passed on)
 	@scripts/postgres.sh >/dev/null && mkdir -p bin && $(GO_BUILD) -o bin/sealkeep ./cmd/sealkeep && \
@@ -35,6 +36,9 @@ bench: ## Measure the vault beside reference servers (ARGS="-quick", ARGS="-scal
 
 bench-secret: ## Measure what erasing keys and plaintext with runtime/secret costs
 	@scripts/bench-secret.sh
+
+profile: ## Take the profile anew by which the programs are compiled (cmd/api/default.pgo)
+	@scripts/profile.sh
 
 soak: ## Run what takes too long for every change: the nonces of ten million seals
 	@go test -buildvcs=false -tags soak -count=1 -timeout 60m -v -run '^TestNonces_NoneRepeats$$' ./internal/envelope

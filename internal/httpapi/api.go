@@ -56,6 +56,7 @@ type api struct {
 	series  *allSeries
 	engine  *gin.Engine
 	buffers buffers
+	dates   dates
 	// secrets holds the routes below /v1/secrets/ by verb and method; the verb of the secret itself is "".
 	secrets map[string]map[string]*route
 }

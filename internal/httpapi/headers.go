@@ -1,6 +1,10 @@
 package httpapi
 
-import "net/http"
+import (
+	"net/http"
+	"sync/atomic"
+	"time"
+)
 
 // The names of headers as http.Header has them for keys: canonical, which is what its methods make of a name each time
 // that they are called.
@@ -10,6 +14,7 @@ const (
 	contentEncoding     = "Content-Encoding"
 	contentLength       = "Content-Length"
 	contentType         = "Content-Type"
+	date                = "Date"
 	etag                = "Etag"
 	ifMatch             = "If-Match"
 	ifNoneMatch         = "If-None-Match"
@@ -37,4 +42,21 @@ func (x *exchange) set(h http.Header, name, value string) {
 	x.valuesSet++
 	x.values[i] = value
 	h[name] = x.values[i : i+1 : i+1]
+}
+
+// dates makes the Date header of answers once a second. The server would make it for each.
+type dates struct{ last atomic.Pointer[dated] }
+
+type dated struct {
+	second int64
+	values []string // shared: nobody may write into them
+}
+
+func (d *dates) at(t time.Time) []string {
+	last := d.last.Load()
+	if last == nil || last.second != t.Unix() {
+		last = &dated{second: t.Unix(), values: []string{t.UTC().Format(http.TimeFormat)}}
+		d.last.Store(last)
+	}
+	return last.values
 }

@@ -5,12 +5,13 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 )
 
 func TestHeaderNamesAreCanonical(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
-		authorization, cacheControl, contentEncoding, contentLength, contentType, etag, ifMatch, ifNoneMatch, location,
+		authorization, cacheControl, contentEncoding, contentLength, contentType, date, etag, ifMatch, ifNoneMatch, location,
 		traceparent, xContentTypeOptions, xForwardedFor, xRequestID,
 	} {
 		if canonical := http.CanonicalHeaderKey(name); name != canonical {
@@ -47,5 +48,19 @@ func TestSharedHeaderValuesAreNobodysToChange(t *testing.T) {
 			h.Add(name, "more")
 			h.Set(name, "other")
 		}
+	}
+}
+
+func TestTheDateIsThatOfTheSecond(t *testing.T) {
+	t.Parallel()
+	var d dates
+	at := time.Date(2026, 2, 3, 4, 5, 6, 999_000_000, time.FixedZone("", 3600))
+	for range 2 {
+		if got := d.at(at); !slices.Equal(got, []string{"Tue, 03 Feb 2026 03:05:06 GMT"}) {
+			t.Errorf("the date is %q", got)
+		}
+	}
+	if got := d.at(at.Add(time.Millisecond)); !slices.Equal(got, []string{"Tue, 03 Feb 2026 03:05:07 GMT"}) {
+		t.Errorf("a second later it is %q", got)
 	}
 }

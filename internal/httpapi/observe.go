@@ -24,6 +24,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.set(h, xRequestID, x.id)
 	h[xContentTypeOptions] = noSniff
 	h[cacheControl] = noStore
+	h[date] = a.dates.at(x.started)
 
 	a.metrics.inFlight.Inc()
 	defer a.metrics.inFlight.Dec()
