@@ -72,7 +72,7 @@ func (v *Vault) insert(ctx context.Context, a *attempt, name secret.Name, settin
 	if err != nil {
 		return nil, err
 	}
-	v.seen.note(id, name.String(), 1, false)
+	v.seen.made(&db.VaultSecret{ID: id, Name: params.Name, Revision: 1, Mac: params.Mac})
 	s := &Secret{
 		Name: name.String(), Kind: settings.Kind, Format: m.Format, Version: 1, VersionUID: sealed.uid, CreatedAt: createdAt,
 	}

@@ -36,7 +36,7 @@ func (v *Vault) Delete(ctx context.Context, c Caller, name string, p Preconditio
 			return locked.bury(ctx, tx, v.keys)
 		})
 		if err == nil {
-			v.seen.note(buried.ID, buried.Name, buried.Revision+1, true)
+			v.seen.buried(buried.ID, buried.Name, buried.Revision+1)
 		}
 		return struct{}{}, err
 	})

@@ -18,6 +18,7 @@ import (
 
 var (
 	errPutBack = errors.New("an older state of it was put back")
+	errFork    = errors.New("another state of the same revision was seen before: an older one was put back and changed")
 	errDeleted = errors.New("it was deleted, and is back")
 	errVanish  = errors.New("it is gone, and nobody deleted it")
 	errOthers  = errors.New("its versions aren't those that it was written with: one was added, removed or put back")
@@ -123,15 +124,24 @@ func (v *Vault) checkSealed(s *postgres.SealedSecret) error {
 
 // checkRevision holds a secret that was read after since against what this process has seen of it. sure tells that it is no older
 // than anything that was known when it came.
-func (v *Vault) checkRevision(s *db.VaultSecret, since int64) (sure bool, err error) {
-	switch v.seen.judge(s.ID, s.Revision, since) {
+func (v *Vault) checkRevision(ctx context.Context, in tombstones, s *db.VaultSecret, since int64) (sure bool, err error) {
+	seen := v.seen.see(s, since)
+	if seen == replaced {
+		// Whoever bore the name has been deleted, or this is a former bearer that was put back in its place.
+		if err := v.checkMissing(ctx, in, s.Name, since); err != nil {
+			return false, err
+		}
+		seen = v.seen.see(s, since)
+	}
+	switch seen {
 	case older:
 		return false, damaged("secret", s.Name, errPutBack)
-	case unsure:
-		return false, nil
-	default:
-		v.seen.note(s.ID, s.Name, s.Revision, false)
+	case forked:
+		return false, damaged("secret", s.Name, errFork)
+	case plausible:
 		return true, nil
+	default:
+		return false, nil
 	}
 }
 
@@ -161,6 +171,6 @@ func (v *Vault) checkMissing(ctx context.Context, in tombstones, name string, si
 	if row.Name != name {
 		return damaged("deleted secret", name, errVanish)
 	}
-	v.seen.note(id, name, row.Revision, true)
+	v.seen.buried(id, name, row.Revision)
 	return nil
 }

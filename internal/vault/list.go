@@ -48,7 +48,7 @@ func (v *Vault) List(ctx context.Context, c Caller, r ListRequest) (*Page, error
 		}
 		for i := range rows {
 			row := &rows[i].VaultSecret
-			if err := v.checkListed(&rows[i], since); err != nil {
+			if err := v.checkListed(ctx, &rows[i], since); err != nil {
 				return nil, a.alarm(ctx, row.Name, &row.CurrentVersion, err)
 			}
 			metadata, err := secret.DecodeCustomMetadata(row.CustomMetadata)
@@ -125,7 +125,7 @@ func (a *attempt) allVersions(ctx context.Context, name string) (row db.SecretBy
 		err = v.checkVersions(s, versions)
 	}
 	if err == nil {
-		_, err = v.checkRevision(s, since)
+		_, err = v.checkRevision(ctx, v.db, s, since)
 	}
 	if err != nil {
 		return row, nil, a.alarm(ctx, name, &s.CurrentVersion, err)
@@ -151,14 +151,14 @@ func (a *attempt) checkAbsent(ctx context.Context, items []Metadata, names []str
 }
 
 // checkListed verifies a row of a list.
-func (v *Vault) checkListed(row *db.ListSecretsRow, since int64) error {
+func (v *Vault) checkListed(ctx context.Context, row *db.ListSecretsRow, since int64) error {
 	if err := v.checkSecret(&row.VaultSecret); err != nil {
 		return err
 	}
 	if row.Deleted {
 		return damaged("secret", row.VaultSecret.Name, errDeleted)
 	}
-	_, err := v.checkRevision(&row.VaultSecret, since)
+	_, err := v.checkRevision(ctx, v.db, &row.VaultSecret, since)
 	return err
 }
 

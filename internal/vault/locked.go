@@ -38,7 +38,7 @@ func (a *attempt) lock(ctx context.Context, tx *postgres.Tx, name string) (*lock
 	err = a.vault.checkSecret(&l.VaultSecret)
 	if err == nil {
 		var sure bool
-		if sure, err = a.vault.checkRevision(&l.VaultSecret, since); err == nil && !sure {
+		if sure, err = a.vault.checkRevision(ctx, tx, &l.VaultSecret, since); err == nil && !sure {
 			// Under the row's lock nothing newer can be known than what was read.
 			err = damaged("secret", name, errPutBack)
 		}
@@ -149,6 +149,7 @@ func (l *lockedSecret) store(ctx context.Context, tx *postgres.Tx, keys *integri
 	if err != nil {
 		return err
 	}
+	l.Mac, l.KeyID = mac, &keyID
 	return exactly(1)(tx.UpdateSecret(ctx, db.UpdateSecretParams{
 		ID: l.ID, Description: l.Description, RotationIntervalSecs: l.RotationIntervalSecs, GracePeriodSecs: l.GracePeriodSecs,
 		CurrentVersion: l.CurrentVersion, NextRotationAt: l.NextRotationAt, CustomMetadata: l.CustomMetadata, UpdatedAt: l.UpdatedAt,

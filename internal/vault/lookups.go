@@ -183,7 +183,7 @@ func (l *lookups) read(ctx context.Context, wanted []postgres.Wanted) (*found, e
 	for i := range rows {
 		s := &sealedSecret{SealedSecret: rows[i], connection: connection, readAt: readAt}
 		f.secrets[s.Name] = s
-		l.verify(s, since)
+		l.verify(ctx, s, since)
 	}
 	for _, w := range wanted {
 		if f.secrets[w.Name] != nil {
@@ -200,7 +200,7 @@ func (l *lookups) read(ctx context.Context, wanted []postgres.Wanted) (*found, e
 }
 
 // verify keeps a secret that is as the vault wrote it, and says what is wrong with one that isn't.
-func (l *lookups) verify(s *sealedSecret, since int64) {
+func (l *lookups) verify(ctx context.Context, s *sealedSecret, since int64) {
 	if s.damage = l.vault.checkSealed(&s.SealedSecret); s.damage != nil {
 		return
 	}
@@ -210,7 +210,7 @@ func (l *lookups) verify(s *sealedSecret, since int64) {
 	l.vault.noteKey(s.KeyID)
 	s.Others = nil // they were only to be verified
 	var sure bool
-	if sure, s.damage = l.vault.checkRevision(&s.VaultSecret, since); sure {
+	if sure, s.damage = l.vault.checkRevision(ctx, l.vault.db, &s.VaultSecret, since); sure {
 		l.vault.rows.keep(s)
 	}
 }

@@ -110,6 +110,7 @@ func (v *Vault) rewrapSecret(ctx context.Context, versions []db.VersionsToRewrap
 	if err != nil {
 		return 0, err
 	}
+	var made *lockedSecret
 	a := &attempt{vault: v, who: &identity{actor: "process", epoch: set.epoch}, op: operation{action: ActionRewrap, name: versions[0].Name}}
 	err = a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
 		filled = 0
@@ -126,6 +127,7 @@ func (v *Vault) rewrapSecret(ctx context.Context, versions []db.VersionsToRewrap
 		if filled, err = locked.rewrap(ctx, tx, v, versions, wrapped); err != nil {
 			return err
 		}
+		made = locked
 		a.note("versions", filled)
 		a.noteSecret(locked.ID, locked.Revision+1, locked.CurrentVersion)
 		return locked.store(ctx, tx, v.keys)
@@ -142,6 +144,7 @@ func (v *Vault) rewrapSecret(ctx context.Context, versions []db.VersionsToRewrap
 	if err != nil {
 		return 0, postgres.Fault(err)
 	}
+	v.seen.made(&made.VaultSecret)
 	return filled, nil
 }
 

@@ -2,7 +2,6 @@ package vault
 
 import (
 	"context"
-	"time"
 
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/fault"
@@ -52,10 +51,7 @@ func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
 	disclosed := a.mayRead()
 	a.version = on.version + 1
 	a.note("disclosed", disclosed)
-	var (
-		createdAt time.Time
-		revision  int64
-	)
+	var made *lockedSecret
 	err = a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
 		locked, err := a.lockBase(ctx, tx, a.op.name, on)
 		if err != nil {
@@ -68,18 +64,18 @@ func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
 		if locked.RotationIntervalSecs != nil {
 			locked.NextRotationAt = after(locked.now, secret.Seconds(*locked.RotationIntervalSecs))
 		}
-		createdAt, revision = locked.now, locked.Revision+1
-		a.noteSecret(locked.ID, revision, locked.CurrentVersion)
+		made = locked
+		a.noteSecret(locked.ID, locked.Revision+1, locked.CurrentVersion)
 		return locked.store(ctx, tx, v.keys)
 	})
 	if err != nil {
 		next.Release()
 		return nil, err
 	}
-	v.seen.note(on.secretID, a.op.name, revision, false)
+	v.seen.made(&made.VaultSecret)
 	s := &Secret{
 		Name: row.Name, Kind: secret.Automatic, Format: next.Format, Version: on.version + 1, VersionUID: sealed.uid,
-		CreatedAt: createdAt,
+		CreatedAt: made.now,
 	}
 	if !disclosed {
 		next.Release()

@@ -5,14 +5,17 @@ import (
 	"sync"
 
 	"github.com/google/uuid"
+
+	"github.com/sealkeep/sealkeep/internal/postgres/db"
 )
 
 // maxSeen bounds the secrets that are remembered, about.
 const maxSeen = 64 << 10
 
-// seen remembers how far secrets had come when this process last read or changed them, so that an older state of one, put back
-// whole and with every MAC true, is told from the current one; and which names were taken, so that a secret that is merely gone
-// is told from one that was deleted. What this process never saw, or has forgotten, it can't tell.
+// seen remembers how far secrets had come when this process last read or changed them, and by which MAC, so that an older state of
+// one, put back whole and with every MAC true, is told from the current one, and so is another state of the same revision; and which
+// names were taken, so that a secret that is merely gone is told from one that was deleted. What this process never saw, or has
+// forgotten, it can't tell.
 type seen struct {
 	mu         sync.Mutex
 	tick       int64
@@ -25,9 +28,11 @@ type sightings struct {
 }
 
 type sighting struct {
+	name     string
 	revision int64
-	at       int64 // the tick
-	gone     bool  // it was deleted, which is for good
+	mac      [32]byte // of the secret's row; zero once it is gone
+	at       int64    // the tick
+	gone     bool     // it was deleted, which is for good
 }
 
 func newSightings() sightings {
@@ -44,38 +49,74 @@ func (s *seen) begin() int64 {
 	return s.tick
 }
 
-// note remembers a state that was read or made.
-func (s *seen) note(id uuid.UUID, name string, revision int64, gone bool) {
+// made remembers a state that this process has brought about.
+func (s *seen) made(row *db.VaultSecret) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known, ok := s.find(id); ok && (known.revision > revision || known.revision == revision && known.gone == gone) {
+	s.note(row.ID, sightingOf(row))
+}
+
+// buried remembers that a secret was deleted, by the revision that says so.
+func (s *seen) buried(id uuid.UUID, name string, revision int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.note(id, sighting{name: name, revision: revision, gone: true})
+}
+
+func sightingOf(row *db.VaultSecret) sighting {
+	one := sighting{name: row.Name, revision: row.Revision}
+	copy(one.mac[:], row.Mac)
+	return one
+}
+
+// note remembers a state unless a later one is known.
+func (s *seen) note(id uuid.UUID, one sighting) {
+	if known, ok := s.find(id); ok && (known.gone || known.revision > one.revision || known.revision == one.revision && !one.gone) {
 		return
 	}
 	s.tick++
+	one.at = s.tick
+	s.keep(id, one)
+}
+
+// keep puts a sighting among the young ones.
+func (s *seen) keep(id uuid.UUID, one sighting) {
 	if len(s.young.byID) >= maxSeen/2 {
 		s.young, s.old = newSightings(), s.young
 	}
-	s.young.byID[id] = sighting{revision: revision, at: s.tick, gone: gone}
-	if gone {
-		for _, g := range []sightings{s.young, s.old} {
-			if g.byName[name] == id {
-				delete(g.byName, name)
-			}
-		}
+	s.young.byID[id] = one
+	if !one.gone {
+		s.young.byName[one.name] = id
 		return
 	}
-	s.young.byName[name] = id
+	for _, g := range []sightings{s.young, s.old} {
+		if g.byName[one.name] == id {
+			delete(g.byName, one.name)
+		}
+	}
 }
 
 // find gives the last sighting, and keeps it from being forgotten soon.
 func (s *seen) find(id uuid.UUID) (sighting, bool) {
 	one, ok := s.young.byID[id]
-	if !ok {
-		if one, ok = s.old.byID[id]; ok {
-			s.young.byID[id] = one // and what is looked at again stays
-		}
+	if ok {
+		return one, true
+	}
+	if one, ok = s.old.byID[id]; ok {
+		s.keep(id, one) // what is looked at again stays
 	}
 	return one, ok
+}
+
+// bearer gives the secret that bears a name as far as is known.
+func (s *seen) bearer(name string) (id uuid.UUID, known sighting, ok bool) {
+	for _, g := range []sightings{s.young, s.old} {
+		if id, ok = g.byName[name]; ok {
+			known, ok = s.find(id)
+			return id, known, ok && !known.gone
+		}
+	}
+	return id, known, false
 }
 
 // verdict is what is known of a state that was read.
@@ -85,36 +126,46 @@ const (
 	plausible verdict = iota // nothing is known against it
 	unsure                   // a newer one was learnt of while it was read
 	older                    // a newer one was known before it was read
+	forked                   // another one of the same revision is known
+	replaced                 // another secret bore its name before it was read, and isn't known to have been deleted
 )
 
-// judge holds a state that was read after begin returned since against what is remembered.
-func (s *seen) judge(id uuid.UUID, revision, since int64) verdict {
+// see holds a state that was read after begin returned since against what is remembered, and remembers it if it is plausible. Both at
+// once: of two states of one revision that are read at the same time only one is taken.
+func (s *seen) see(row *db.VaultSecret, since int64) verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	known, ok := s.find(id)
+	one := sightingOf(row)
+	known, ok := s.find(row.ID)
 	switch {
-	case !ok || known.revision <= revision && !known.gone:
+	case ok && !known.gone && known.revision == one.revision:
+		if known.mac != one.mac {
+			return forked // whenever it was learnt of: a revision is made once
+		}
 		return plausible
-	case known.at > since:
-		return unsure
-	default:
-		return older
+	case ok && (known.gone || known.revision > one.revision):
+		return unsureOr(older, known, since)
 	}
+	if id, other, ok := s.bearer(one.name); ok && id != row.ID {
+		return unsureOr(replaced, other, since)
+	}
+	s.note(row.ID, one)
+	return plausible
+}
+
+func unsureOr(v verdict, known sighting, since int64) verdict {
+	if known.at > since {
+		return unsure
+	}
+	return v
 }
 
 // borne gives the secret that bore a name before since and isn't known to have been deleted.
 func (s *seen) borne(name string, since int64) (uuid.UUID, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	id, ok := s.young.byName[name]
-	if !ok {
-		id, ok = s.old.byName[name]
-	}
-	if !ok {
-		return id, false
-	}
-	known, ok := s.find(id)
-	return id, ok && !known.gone && known.at <= since
+	id, known, ok := s.bearer(name)
+	return id, ok && known.at <= since
 }
 
 // within gives the names that were borne before since, past after, up to last if that isn't empty, and begin with prefix.

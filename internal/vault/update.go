@@ -61,8 +61,8 @@ func (v *Vault) updateOnce(ctx context.Context, a *attempt, r UpdateRequest) (*M
 	}
 
 	var (
-		updated  *Metadata
-		revision int64
+		updated *Metadata
+		made    *lockedSecret
 	)
 	err = a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
 		locked, err := a.lockBase(ctx, tx, a.op.name, on)
@@ -79,8 +79,8 @@ func (v *Vault) updateOnce(ctx context.Context, a *attempt, r UpdateRequest) (*M
 			}
 		}
 		locked.take(settings, sealed != nil)
-		updated, revision = locked.metadata(settings), locked.Revision+1
-		a.noteSecret(locked.ID, revision, locked.CurrentVersion)
+		updated, made = locked.metadata(settings), locked
+		a.noteSecret(locked.ID, locked.Revision+1, locked.CurrentVersion)
 		if equal {
 			a.records = []audit.Record{
 				a.recordFor(ActionVerify, a.op.name, on.version, "match"),
@@ -93,7 +93,7 @@ func (v *Vault) updateOnce(ctx context.Context, a *attempt, r UpdateRequest) (*M
 		a.records = nil
 		return nil, err
 	}
-	v.seen.note(on.secretID, a.op.name, revision, false)
+	v.seen.made(&made.VaultSecret)
 	updated.Version, updated.ETag = on.version, secret.ETag(on.version, on.uid)
 	if sealed != nil {
 		updated.Version, updated.ETag = on.version+1, secret.ETag(on.version+1, sealed.uid)

@@ -1,0 +1,101 @@
+package vault_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/pgtest"
+	"github.com/sealkeep/sealkeep/internal/vault"
+)
+
+// wantRefused asks that every way of a process to the secret is refused for the same reason, and raises an alarm.
+func (f *fixture) wantRefused(who, name, reason string) {
+	f.t.Helper()
+	ctx := context.Background()
+	for what, try := range map[string]func() error{
+		"a read":      func() error { return f.reads(f.admin, name) },
+		"a change":    func() error { return f.describe(name) },
+		"a deletion":  func() error { return f.vault.Delete(ctx, f.admin, name, vault.Precondition{}) },
+		"its history": func() error { _, err := f.vault.Versions(ctx, f.admin, name); return err },
+		"a list":      func() error { _, err := f.vault.List(ctx, f.admin, vault.ListRequest{Prefix: name}); return err },
+	} {
+		before := f.alarms()
+		if err := try(); fault.KindOf(err) != fault.Internal || !strings.Contains(err.Error(), reason) {
+			f.t.Errorf("%s: %s: %v", who, what, err)
+		}
+		if f.alarms() == before {
+			f.t.Errorf("%s: %s: nobody is told", who, what)
+		}
+	}
+}
+
+// describe changes a secret without making a version.
+func (f *fixture) describe(name string) error {
+	_, err := f.vault.Update(context.Background(), f.admin,
+		vault.UpdateRequest{Name: name, Description: vault.Optional[string]{Set: true, Value: "d"}})
+	return err
+}
+
+// Somebody puts back what a secret was, and has a process that doesn't know better make another state of the revision that others saw.
+func TestI6_AnotherStateOfTheSameRevisionIsRefused(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	ctx := context.Background()
+	update := func(p *fixture, value string) {
+		t.Helper()
+		_, err := p.vault.Update(ctx, f.admin, vault.UpdateRequest{Name: "s", Given: text(value)})
+		must(t, err)
+	}
+	f.put("s", "one")
+	reader := f.other()
+	f.keepSecrets("before")
+	update(f, "two")
+	must(t, reader.reads(f.admin, "s"))
+	f.keepSecrets("genuine")
+
+	f.putBackSecrets("before")
+	unknowing := f.other()
+	update(unknowing, "another two")
+	if revisions := pgtest.Query[int64](t, f.db, "SELECT revision FROM public.genuine_secrets UNION SELECT revision FROM vault.secrets"); len(revisions) != 1 {
+		t.Fatalf("the states are of revisions %d, so this proves nothing", revisions)
+	}
+	f.wantRefused("the process that made the first", "s", "another state of the same revision")
+	reader.wantRefused("one that has read the first", "s", "another state of the same revision")
+	if got := unknowing.read("s"); got != "another two" {
+		t.Errorf("the process that made the second reads %q", got)
+	}
+	f.putBackSecrets("genuine")
+	if got := reader.read("s"); got != "two" {
+		t.Errorf("read %q", got)
+	}
+	unknowing.wantRefused("the process that made the second", "s", "another state of the same revision")
+}
+
+// A secret that was deleted and made anew is put back in the new one's place, without what remained of it.
+func TestI6_AFormerBearerOfANameIsRefused(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	ctx := context.Background()
+	f.put("s", "former")
+	f.keepSecrets("before")
+	must(t, f.vault.Delete(ctx, f.admin, "s", vault.Precondition{}))
+	f.put("s", "present")
+	later := f.other() // which has never seen the former one
+	if got := later.read("s"); got != "present" {
+		t.Fatalf("read %q", got)
+	}
+	f.keepSecrets("genuine")
+	f.putBackSecrets("before")
+	later.wantRefused("a process that knows the present one", "s", "nobody deleted it")
+	f.putBackSecrets("genuine")
+	if got := later.read("s"); got != "present" {
+		t.Errorf("read %q", got)
+	}
+	must(t, f.vault.Delete(ctx, f.admin, "s", vault.Precondition{}))
+	f.put("s", "next")
+	if got := later.read("s"); got != "next" {
+		t.Errorf("after a true deletion it reads %q", got)
+	}
+}
