@@ -26,16 +26,12 @@ func (x *examiner) checkOne(row *db.SecretsPageRow, found []db.VersionsOfRow) {
 		versions[i] = db.VersionsRow(found[i])
 		current = current || versions[i].Version == s.CurrentVersion && versions[i].State == string(secret.Current)
 	}
-	err := checkSecret(x.keys, s)
+	err := checkSecret(x.keys, s, row.Deleted)
 	if err == nil {
 		err = checkVersions(x.keys, s, versions)
 	}
-	switch {
-	case err != nil:
-	case !current:
+	if err == nil && !current {
 		err = damaged("secret", s.Name, errNoCurrent)
-	case row.Deleted:
-		err = damaged("secret", s.Name, errDeleted)
 	}
 	if err != nil {
 		x.find("secrets", "%v", err)

@@ -54,12 +54,18 @@ func sealedOf(s *postgres.SealedSecret, v *postgres.SealedVersion) integrity.Ver
 	}
 }
 
-// checkSecret verifies a secret's row.
-func (v *Vault) checkSecret(s *db.VaultSecret) error { return checkSecret(v.keys, s) }
+// checkSecret verifies a secret's row. Of each that is taken up its statement tells whether there is a record of its having been deleted:
+// such a one was put back, however true its MAC.
+func (v *Vault) checkSecret(s *db.VaultSecret, deleted bool) error {
+	return checkSecret(v.keys, s, deleted)
+}
 
-func checkSecret(keys *integrity.Keyring, s *db.VaultSecret) error {
+func checkSecret(keys *integrity.Keyring, s *db.VaultSecret, deleted bool) error {
 	if err := keys.Check(secretOf(s), s.Mac, s.KeyID); err != nil {
 		return damaged("secret", s.Name, err)
+	}
+	if deleted {
+		return damaged("secret", s.Name, errDeleted)
 	}
 	return nil
 }
@@ -91,11 +97,8 @@ func checkDigest(s *db.VaultSecret, macs [][]byte) error {
 // checkSealed verifies what was looked up: the secret's row and those of the versions that came with it, and that the secret has these
 // versions and no others.
 func (v *Vault) checkSealed(s *postgres.SealedSecret) error {
-	if err := v.checkSecret(&s.VaultSecret); err != nil {
+	if err := v.checkSecret(&s.VaultSecret, s.Deleted); err != nil {
 		return err
-	}
-	if s.Deleted {
-		return damaged("secret", s.Name, errDeleted)
 	}
 	all := slices.Concat(s.Versions, s.Others)
 	for i := range all {

@@ -134,11 +134,8 @@ func (w *keyWork) remacSecrets(ctx context.Context, tx *postgres.Tx, active, aft
 
 // remacSecret verifies one secret with all its versions, and makes it what it is to become.
 func (w *keyWork) remacSecret(s *db.VaultSecret, deleted bool, versions []db.VersionsToRemacRow, into *db.RemacVersionsParams) error {
-	if err := w.keys.Check(secretOf(s), s.Mac, s.KeyID); err != nil {
-		return damaged("secret", s.Name, err)
-	}
-	if deleted {
-		return damaged("secret", s.Name, errDeleted)
+	if err := checkSecret(w.keys, s, deleted); err != nil {
+		return err
 	}
 	was, now := make([][]byte, len(versions)), make([][]byte, len(versions))
 	for i := range versions {

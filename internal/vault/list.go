@@ -120,7 +120,7 @@ func (a *attempt) allVersions(ctx context.Context, name string) (row db.SecretBy
 		return row, nil, err
 	}
 	s := &row.VaultSecret
-	err = v.checkSecret(s)
+	err = v.checkSecret(s, row.Deleted)
 	if err == nil {
 		err = v.checkVersions(s, versions)
 	}
@@ -152,11 +152,8 @@ func (a *attempt) checkAbsent(ctx context.Context, items []Metadata, names []str
 
 // checkListed verifies a row of a list.
 func (v *Vault) checkListed(ctx context.Context, row *db.ListSecretsRow, since int64) error {
-	if err := v.checkSecret(&row.VaultSecret); err != nil {
+	if err := v.checkSecret(&row.VaultSecret, row.Deleted); err != nil {
 		return err
-	}
-	if row.Deleted {
-		return damaged("secret", row.VaultSecret.Name, errDeleted)
 	}
 	_, err := v.checkRevision(ctx, v.db, &row.VaultSecret, since)
 	return err

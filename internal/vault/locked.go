@@ -35,7 +35,7 @@ func (a *attempt) lock(ctx context.Context, tx *postgres.Tx, name string) (*lock
 		return nil, err
 	}
 	l := &lockedSecret{VaultSecret: row.VaultSecret, now: row.ReadAt}
-	err = a.vault.checkSecret(&l.VaultSecret)
+	err = a.vault.checkSecret(&l.VaultSecret, row.Deleted)
 	if err == nil {
 		var sure bool
 		if sure, err = a.vault.checkRevision(ctx, tx, &l.VaultSecret, since); err == nil && !sure {

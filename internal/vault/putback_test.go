@@ -2,10 +2,14 @@ package vault_test
 
 import (
 	"context"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/integrity"
+	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/pgtest"
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
@@ -22,7 +26,7 @@ func (f *fixture) wantRefused(who, name, reason string) {
 		"a list":      func() error { _, err := f.vault.List(ctx, f.admin, vault.ListRequest{Prefix: name}); return err },
 	} {
 		before := f.alarms()
-		if err := try(); fault.KindOf(err) != fault.Internal || !strings.Contains(err.Error(), reason) {
+		if err := try(); err == nil || fault.KindOf(err) != fault.Internal || !strings.Contains(err.Error(), reason) {
 			f.t.Errorf("%s: %s: %v", who, what, err)
 		}
 		if f.alarms() == before {
@@ -98,4 +102,85 @@ func TestI6_AFormerBearerOfANameIsRefused(t *testing.T) {
 	if got := later.read("s"); got != "next" {
 		t.Errorf("after a true deletion it reads %q", got)
 	}
+}
+
+// A deleted secret that is put back beside what remains of it is nobody's, for a process that has seen nothing of it too, whichever
+// use case takes its name.
+func TestI6_ADeletedSecretThatIsBackIsRefusedByEveryUseCase(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	ctx := context.Background()
+	f.automatic("s", 60)
+	f.keepSecrets("before")
+	must(t, f.vault.Delete(ctx, f.admin, "s", vault.Precondition{}))
+	f.db.Exec(t, `INSERT INTO vault.secrets SELECT * FROM public.before_secrets;
+		INSERT INTO vault.secret_versions SELECT * FROM public.before_secret_versions`)
+
+	// Every use case is here, or among those that take up no secret which exists.
+	tries := map[string]func(v *vault.Vault) error{
+		"Read": func(v *vault.Vault) error { return disclosed(v.Read(ctx, f.admin, vault.ReadRequest{Name: "s"})) },
+		"ReadBatch": func(v *vault.Vault) error {
+			list, err := v.ReadBatch(ctx, f.admin, []string{"s"})
+			for _, s := range list {
+				s.Release()
+			}
+			return err
+		},
+		"Verify": func(v *vault.Vault) error { _, err := v.Verify(ctx, f.admin, "s", text("guess")); return err },
+		"Update": func(v *vault.Vault) error {
+			_, err := v.Update(ctx, f.admin, vault.UpdateRequest{Name: "s", Description: vault.Optional[string]{Set: true, Value: "d"}})
+			return err
+		},
+		"Rotate":   func(v *vault.Vault) error { return disclosed(v.Rotate(ctx, f.admin, "s")) },
+		"Delete":   func(v *vault.Vault) error { return v.Delete(ctx, f.admin, "s", vault.Precondition{}) },
+		"Versions": func(v *vault.Vault) error { _, err := v.Versions(ctx, f.admin, "s"); return err },
+		"List":     func(v *vault.Vault) error { _, err := v.List(ctx, f.admin, vault.ListRequest{}); return err },
+	}
+	others := []string{
+		"Create", "Events", "Status", "CreateRole", "Roles", "Role", "SetRolePermissions", "DeleteRole", "CreateToken", "Tokens", "RevokeToken",
+	}
+	cases := 0
+	for use := reflect.TypeFor[*vault.Vault](); cases < use.NumMethod(); cases++ {
+		m := use.Method(cases)
+		if m.Type.NumIn() > 2 && m.Type.In(2) == reflect.TypeFor[vault.Caller]() && tries[m.Name] == nil && !slices.Contains(others, m.Name) {
+			t.Errorf("%s isn't tried", m.Name)
+		}
+	}
+	if cases < len(tries)+len(others) {
+		t.Errorf("a vault has %d methods, so this proves nothing", cases)
+	}
+	for name, try := range tries {
+		unknowing := f.other()
+		err := try(unknowing.vault)
+		kind := fault.Internal
+		if name == "Verify" {
+			kind = fault.Unavailable
+		}
+		if err == nil || fault.KindOf(err) != kind || !strings.Contains(err.Error(), "it was deleted, and is back") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if unknowing.alarms() == 0 {
+			t.Errorf("%s: nobody is told", name)
+		}
+	}
+	f.finds(false, "it was deleted, and is back")
+	both, err := kms.NewRecoverable(f.keeper.Local, newKeeper(t), kms.RecoveryConfig{})
+	must(t, err)
+	unknowing := f.other()
+	cfg := unknowing.cfg
+	cfg.Metrics, cfg.Rewrapper = nil, both
+	filling, err := vault.New(unknowing.api, unknowing.trail, unknowing.keeper, unknowing.keyring, cfg)
+	must(t, err)
+	logged := strings.Count(f.log.String(), "gets no second wrapping")
+	if n, err := filling.Rewrap(ctx); n != 0 || err != nil || strings.Count(f.log.String(), "gets no second wrapping") != logged+1 {
+		t.Errorf("%d versions got a second wrapping: %v", n, err)
+	}
+	if _, err := f.rotateKeyring(vault.KeyRotation{Purposes: []integrity.Purpose{integrity.PurposeRow}}); err == nil || !strings.Contains(err.Error(), "it was deleted, and is back") {
+		t.Errorf("keyring rotate: %v", err)
+	}
+}
+
+func disclosed(s *vault.Secret, err error) error {
+	s.Release()
+	return err
 }

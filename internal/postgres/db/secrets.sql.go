@@ -238,12 +238,15 @@ func (q *Queries) ListSecrets(ctx context.Context, arg ListSecretsParams) ([]Lis
 }
 
 const lockSecret = `-- name: LockSecret :one
-SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version, s.next_rotation_at, s.target, s.custom_metadata, s.created_at, s.updated_at, s.mac, s.key_id, s.revision, s.versions_digest, now()::timestamptz AS read_at FROM vault.secrets s WHERE s.name = $1 FOR UPDATE
+SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version, s.next_rotation_at, s.target, s.custom_metadata, s.created_at, s.updated_at, s.mac, s.key_id, s.revision, s.versions_digest, now()::timestamptz AS read_at,
+       EXISTS (SELECT FROM vault.deleted_secrets d WHERE d.secret_id = s.id)::boolean AS deleted
+FROM vault.secrets s WHERE s.name = $1 FOR UPDATE OF s
 `
 
 type LockSecretRow struct {
 	VaultSecret VaultSecret
 	ReadAt      time.Time
+	Deleted     bool
 }
 
 func (q *Queries) LockSecret(ctx context.Context, name string) (LockSecretRow, error) {
@@ -268,6 +271,7 @@ func (q *Queries) LockSecret(ctx context.Context, name string) (LockSecretRow, e
 		&i.VaultSecret.Revision,
 		&i.VaultSecret.VersionsDigest,
 		&i.ReadAt,
+		&i.Deleted,
 	)
 	return i, err
 }
@@ -307,12 +311,15 @@ func (q *Queries) RewrapVersion(ctx context.Context, arg RewrapVersionParams) (i
 }
 
 const secretByName = `-- name: SecretByName :one
-SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version, s.next_rotation_at, s.target, s.custom_metadata, s.created_at, s.updated_at, s.mac, s.key_id, s.revision, s.versions_digest, now()::timestamptz AS read_at FROM vault.secrets s WHERE s.name = $1
+SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version, s.next_rotation_at, s.target, s.custom_metadata, s.created_at, s.updated_at, s.mac, s.key_id, s.revision, s.versions_digest, now()::timestamptz AS read_at,
+       EXISTS (SELECT FROM vault.deleted_secrets d WHERE d.secret_id = s.id)::boolean AS deleted
+FROM vault.secrets s WHERE s.name = $1
 `
 
 type SecretByNameRow struct {
 	VaultSecret VaultSecret
 	ReadAt      time.Time
+	Deleted     bool
 }
 
 func (q *Queries) SecretByName(ctx context.Context, name string) (SecretByNameRow, error) {
@@ -337,6 +344,7 @@ func (q *Queries) SecretByName(ctx context.Context, name string) (SecretByNameRo
 		&i.VaultSecret.Revision,
 		&i.VaultSecret.VersionsDigest,
 		&i.ReadAt,
+		&i.Deleted,
 	)
 	return i, err
 }

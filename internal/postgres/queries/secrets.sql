@@ -17,10 +17,14 @@ VALUES (@secret_id, @version, @version_uid, 'current', @kms_key_id, @wrapped_dek
         @mac, @key_id);
 
 -- name: LockSecret :one
-SELECT sqlc.embed(s), now()::timestamptz AS read_at FROM vault.secrets s WHERE s.name = $1 FOR UPDATE;
+SELECT sqlc.embed(s), now()::timestamptz AS read_at,
+       EXISTS (SELECT FROM vault.deleted_secrets d WHERE d.secret_id = s.id)::boolean AS deleted
+FROM vault.secrets s WHERE s.name = $1 FOR UPDATE OF s;
 
 -- name: SecretByName :one
-SELECT sqlc.embed(s), now()::timestamptz AS read_at FROM vault.secrets s WHERE s.name = $1;
+SELECT sqlc.embed(s), now()::timestamptz AS read_at,
+       EXISTS (SELECT FROM vault.deleted_secrets d WHERE d.secret_id = s.id)::boolean AS deleted
+FROM vault.secrets s WHERE s.name = $1;
 
 -- name: Versions :many
 -- All versions of a secret, with the hash of each ciphertext. Read under the secret's lock, or in one snapshot with it.
