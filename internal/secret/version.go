@@ -6,6 +6,10 @@ import "time"
 // of them, so this bounds its work; a change that would make one more is refused until one has expired.
 const MaxValidVersions = 16
 
+// MaxEndedVersions is how many superseded versions of one secret stay once their grace has ended. A change that makes a version removes
+// older ones: each change reads all versions that there are.
+const MaxEndedVersions = 16
+
 // State is where a version is in its life.
 type State string
 

@@ -133,6 +133,14 @@ func (a *attempt) noteSecret(id uuid.UUID, revision, version int64) {
 	a.version = version
 }
 
+// noteRemoved notes how many versions a change removed.
+func (a *attempt) noteRemoved(versions int) {
+	delete(a.detail, "versions_removed") // a try before this one was given up
+	if versions > 0 {
+		a.note("versions_removed", versions)
+	}
+}
+
 func (a *attempt) record(outcome string) audit.Record {
 	return a.recordFor(a.op.action, a.op.name, a.version, a.outcomeOr(outcome))
 }

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,6 +19,7 @@ import (
 type lockedSecret struct {
 	db.VaultSecret
 	versions []db.VersionsRow // by version
+	removed  int              // of them, by this change
 	now      time.Time
 }
 
@@ -118,7 +120,31 @@ func (l *lockedSecret) supersede(ctx context.Context, tx *postgres.Tx, keys *int
 	if err != nil {
 		return err
 	}
+	if err := l.removeEnded(ctx, tx); err != nil {
+		return err
+	}
 	return l.insert(ctx, tx, keys, sealed)
+}
+
+// removeEnded removes the superseded versions whose grace has ended, but for the newest, so that a secret that is changed often doesn't
+// become ever slower to change and to look up. What may be live at a target, pending and abandoned versions, stays.
+func (l *lockedSecret) removeEnded(ctx context.Context, tx *postgres.Tx) error {
+	ended := 0
+	var old []int64
+	for i := range slices.Backward(l.versions) {
+		v := &l.versions[i]
+		if v.State != string(secret.Superseded) || secret.Valid(secret.Superseded, v.ExpiresAt, l.now) {
+			continue
+		}
+		if ended++; ended > secret.MaxEndedVersions {
+			old = append(old, v.Version)
+		}
+	}
+	if l.removed = len(old); l.removed == 0 {
+		return nil
+	}
+	l.versions = slices.DeleteFunc(l.versions, func(v db.VersionsRow) bool { return slices.Contains(old, v.Version) })
+	return exactly(l.removed)(tx.RemoveEndedVersions(ctx, db.RemoveEndedVersionsParams{SecretID: l.ID, Versions: old}))
 }
 
 // insert stores sealed as the next version.

@@ -66,6 +66,7 @@ func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
 		}
 		made = locked
 		a.noteSecret(locked.ID, locked.Revision+1, locked.CurrentVersion)
+		a.noteRemoved(locked.removed)
 		return locked.store(ctx, tx, v.keys)
 	})
 	if err != nil {

@@ -81,6 +81,7 @@ func (v *Vault) updateOnce(ctx context.Context, a *attempt, r UpdateRequest) (*M
 		locked.take(settings, sealed != nil)
 		updated, made = locked.metadata(settings), locked
 		a.noteSecret(locked.ID, locked.Revision+1, locked.CurrentVersion)
+		a.noteRemoved(locked.removed)
 		if equal {
 			a.records = []audit.Record{
 				a.recordFor(ActionVerify, a.op.name, on.version, "match"),

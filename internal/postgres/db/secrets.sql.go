@@ -276,6 +276,24 @@ func (q *Queries) LockSecret(ctx context.Context, name string) (LockSecretRow, e
 	return i, err
 }
 
+const removeEndedVersions = `-- name: RemoveEndedVersions :execrows
+DELETE FROM vault.secret_versions
+WHERE secret_id = $1 AND version = ANY ($2::bigint[]) AND state = 'superseded' AND expires_at <= now()
+`
+
+type RemoveEndedVersionsParams struct {
+	SecretID uuid.UUID
+	Versions []int64
+}
+
+func (q *Queries) RemoveEndedVersions(ctx context.Context, arg RemoveEndedVersionsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, removeEndedVersions, arg.SecretID, arg.Versions)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const rewrapVersion = `-- name: RewrapVersion :execrows
 UPDATE vault.secret_versions
 SET wrapped_dek = $1, wrapped_at = $2, mac = $3, key_id = $4

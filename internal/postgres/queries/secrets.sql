@@ -49,6 +49,10 @@ UPDATE vault.secret_versions
 SET state = 'superseded', expires_at = @expires_at, mac = @mac, key_id = @key_id
 WHERE secret_id = @secret_id AND version = @version AND version_uid = @version_uid AND state = 'current';
 
+-- name: RemoveEndedVersions :execrows
+DELETE FROM vault.secret_versions
+WHERE secret_id = @secret_id AND version = ANY (@versions::bigint[]) AND state = 'superseded' AND expires_at <= now();
+
 -- name: UpdateSecret :execrows
 -- Everything of a secret that changes.
 UPDATE vault.secrets
