@@ -15,6 +15,7 @@ import (
 func Fault(err error) error {
 	var known *fault.Error
 	var refused *pgconn.PgError
+	var unreadable pgx.ScanArgError
 	switch {
 	case err == nil || errors.As(err, &known):
 		return err
@@ -27,6 +28,9 @@ func Fault(err error) error {
 		return fault.Wrap(fault.Unavailable, err, "")
 	case errors.As(err, &refused):
 		return fault.Wrap(kindOfState(refused.Code), err, "")
+	case errors.As(err, &unreadable):
+		// A value that none of ours can be, such as a NULL where somebody dropped the constraint: asking again helps nobody.
+		return fault.Wrap(fault.Internal, err, "")
 	default:
 		// The network, and connecting. What the driver couldn't classify is most often a connection that ended under it; a bug
 		// would be loud in the log either way. Both fail closed.

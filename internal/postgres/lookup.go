@@ -25,6 +25,8 @@ type SealedSecret struct {
 	Others []SealedVersion
 	// MACs are those of all the secret's versions, by number; only without All.
 	MACs [][]byte
+	// Null tells that a column is NULL which never is: it comes as an empty value, and may be what the MAC covers.
+	Null bool
 	// Deleted tells that there is a record of its having been deleted.
 	Deleted bool
 }
@@ -67,13 +69,16 @@ func (d *DB) LookupConn(ctx context.Context) (*LookupConn, error) {
 }
 
 // The system columns are why this statement isn't generated: the generator knows none. An infinite time, which nothing of ours
-// writes and the driver can't read, would keep everybody in the same lookup from an answer: it comes as one long past. OFFSET
-// 0 keeps the planner from turning the lookups into a join of whole tables, which it likes while they are small.
+// writes and the driver can't read, would keep everybody in the same lookup from an answer: it comes as one long past. So would a NULL
+// where somebody dropped the constraint: it comes as an empty value, and told. OFFSET 0 keeps the planner from turning the
+// lookups into a join of whole tables, which it likes while they are small.
 const sealedSQL = `
-SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version,
+SELECT s.id, s.name, coalesce(s.kind, ''), coalesce(s.format, ''), coalesce(s.description, ''), s.rotation_interval_secs,
+       coalesce(s.grace_period_secs, 0), coalesce(s.current_version, 0),
        CASE WHEN s.next_rotation_at IS NULL OR isfinite(s.next_rotation_at) THEN s.next_rotation_at ELSE 'epoch' END,
        s.target, s.custom_metadata, CASE WHEN isfinite(s.created_at) THEN s.created_at ELSE 'epoch' END,
-       CASE WHEN isfinite(s.updated_at) THEN s.updated_at ELSE 'epoch' END, s.mac, s.key_id, s.revision, s.versions_digest,
+       CASE WHEN isfinite(s.updated_at) THEN s.updated_at ELSE 'epoch' END, s.mac, s.key_id, coalesce(s.revision, 0), s.versions_digest,
+       num_nulls(s.id, s.kind, s.format, s.description, s.grace_period_secs, s.current_version, s.created_at, s.updated_at, s.revision) > 0,
        s.ctid, s.xmin, wanted.everything, (SELECT true FROM ONLY vault.deleted_secrets d WHERE d.secret_id = s.id) IS NOT NULL,
        CASE WHEN NOT wanted.everything THEN
            ARRAY(SELECT a.mac FROM ONLY vault.secret_versions a WHERE a.secret_id = s.id ORDER BY a.version) END,
@@ -123,21 +128,22 @@ func (c *LookupConn) Sealed(ctx context.Context, wanted []Wanted) ([]SealedSecre
 		)
 		err := rows.Scan(&s.ID, &s.Name, &s.Kind, &s.Format, &s.Description, &s.RotationIntervalSecs, &s.GracePeriodSecs, &s.CurrentVersion,
 			&s.NextRotationAt, &s.Target, &s.CustomMetadata, &s.CreatedAt, &s.UpdatedAt, &s.Mac, &s.KeyID, &s.Revision, &s.VersionsDigest,
-			&secretAt, &s.Tuple.Xmin, &s.All, &s.Deleted, &s.MACs,
+			&s.Null, &secretAt, &s.Tuple.Xmin, &s.All, &s.Deleted, &s.MACs,
 			&number, &uid, &state, &kmsKeyID, &wrapped, &nonce, &sealed, &v.Hash, &createdAt, &v.ExpiresAt, &wrappedAt, &v.MAC, &v.KeyID,
 			&versionAt, &versionXmin)
 		if err != nil {
 			return nil, fmt.Errorf("looking up secrets: %w", err)
 		}
-		if n := len(found); n == 0 || found[n-1].ID != s.ID {
-			s.Tuple.Block, s.Tuple.Offset = secretAt.BlockNumber, secretAt.OffsetNumber
+		s.Tuple.Block, s.Tuple.Offset = secretAt.BlockNumber, secretAt.OffsetNumber
+		if n := len(found); n == 0 || found[n-1].Tuple != s.Tuple {
 			found = append(found, s)
 		}
-		if number == nil {
+		if versionXmin == nil {
 			continue // a secret without any valid version
 		}
-		v.Version, v.UID, v.State, v.KMSKeyID, v.CreatedAt = *number, *uid, *state, *kmsKeyID, *createdAt
-		v.WrappedAt = *wrappedAt
+		// Where somebody let a column be NULL it comes as what none of ours has, and no MAC matches that.
+		v.Version, v.UID, v.State, v.KMSKeyID = orZero(number), orZero(uid), orZero(state), orZero(kmsKeyID)
+		v.CreatedAt, v.WrappedAt = orZero(createdAt), orZero(wrappedAt)
 		v.Tuple = Tuple{Block: versionAt.BlockNumber, Offset: versionAt.OffsetNumber, Xmin: *versionXmin}
 		v.WrappedDEK, v.Nonce, v.Ciphertext = wrapped, nonce, sealed
 		last := &found[len(found)-1]
@@ -151,4 +157,11 @@ func (c *LookupConn) Sealed(ctx context.Context, wanted []Wanted) ([]SealedSecre
 		return nil, fmt.Errorf("looking up secrets: %w", err)
 	}
 	return found, nil
+}
+
+func orZero[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
 }

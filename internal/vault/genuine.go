@@ -18,6 +18,7 @@ import (
 
 var (
 	errPutBack = errors.New("an older state of it was put back")
+	errNull    = errors.New("a column of it is NULL that never is")
 	errFork    = errors.New("another state of the same revision was seen before: an older one was put back and changed")
 	errDeleted = errors.New("it was deleted, and is back")
 	errVanish  = errors.New("it is gone, and nobody deleted it")
@@ -99,6 +100,9 @@ func checkDigest(s *db.VaultSecret, macs [][]byte) error {
 func (v *Vault) checkSealed(s *postgres.SealedSecret) error {
 	if err := v.checkSecret(&s.VaultSecret, s.Deleted); err != nil {
 		return err
+	}
+	if s.Null {
+		return damaged("secret", s.Name, errNull)
 	}
 	all := slices.Concat(s.Versions, s.Others)
 	for i := range all {
