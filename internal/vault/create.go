@@ -63,11 +63,16 @@ func (v *Vault) insert(ctx context.Context, a *attempt, name secret.Name, settin
 		return nil, err
 	}
 	err = a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
+		since := v.seen.begin()
 		err := tx.InsertSecret(ctx, params)
 		if postgres.IsUniqueViolation(err) {
 			return fault.New(fault.Conflict, "a secret of this name exists already: PUT changes it").WithCode("already_exists")
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		// The name is free. Whoever bore it must have been deleted by the vault: one that somebody removed isn't replaced in silence.
+		return a.alarm(ctx, name.String(), nil, v.checkMissing(ctx, tx, name.String(), since))
 	})
 	if err != nil {
 		return nil, err

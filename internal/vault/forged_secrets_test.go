@@ -179,6 +179,12 @@ func TestI6_ASecretThatIsGoneIsToldFromOneThatWasDeleted(t *testing.T) {
 		wantKind(t, p.vault.Delete(ctx, f.admin, "vanished", vault.Precondition{}), fault.Internal)
 		_, err := p.vault.Versions(ctx, f.admin, "vanished")
 		wantKind(t, err, fault.Internal)
+		before := p.alarms()
+		wantKind(t, disclosed(p.vault.Create(ctx, f.as("create by "+who), vault.CreateRequest{Name: "vanished", Kind: "manual", Given: text("z")})), fault.Internal)
+		p.wantOutcomes("create by "+who, "secret.create unverifiable")
+		if p.alarms() == before {
+			t.Errorf("%s: a secret is made in the place of one that is gone, and nobody is told", who)
+		}
 		if p.alarms() == 0 {
 			t.Errorf("%s: no alarm", who)
 		}
