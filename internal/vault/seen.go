@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"slices"
 	"strings"
 	"sync"
 
@@ -25,6 +26,8 @@ type seen struct {
 type sightings struct {
 	byID   map[uuid.UUID]sighting
 	byName map[string]uuid.UUID
+	// The names that are, or were, in byName: those in order, and those that came since. No more than byID ever had.
+	sorted, added []string
 }
 
 type sighting struct {
@@ -86,10 +89,13 @@ func (s *seen) keep(id uuid.UUID, one sighting) {
 	}
 	s.young.byID[id] = one
 	if !one.gone {
+		if _, known := s.young.byName[one.name]; !known {
+			s.young.added = append(s.young.added, one.name)
+		}
 		s.young.byName[one.name] = id
 		return
 	}
-	for _, g := range []sightings{s.young, s.old} {
+	for _, g := range []*sightings{&s.young, &s.old} {
 		if g.byName[one.name] == id {
 			delete(g.byName, one.name)
 		}
@@ -110,7 +116,7 @@ func (s *seen) find(id uuid.UUID) (sighting, bool) {
 
 // bearer gives the secret that bears a name as far as is known.
 func (s *seen) bearer(name string) (id uuid.UUID, known sighting, ok bool) {
-	for _, g := range []sightings{s.young, s.old} {
+	for _, g := range []*sightings{&s.young, &s.old} {
 		if id, ok = g.byName[name]; ok {
 			known, ok = s.find(id)
 			return id, known, ok && !known.gone
@@ -173,15 +179,41 @@ func (s *seen) within(after, last, prefix string, since int64) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var names []string
-	for _, g := range []sightings{s.young, s.old} {
-		for name, id := range g.byName {
-			if name <= after || last != "" && name > last || !strings.HasPrefix(name, prefix) {
+	for _, g := range []*sightings{&s.young, &s.old} {
+		for _, name := range g.from(max(after, prefix)) {
+			if last != "" && name > last || !strings.HasPrefix(name, prefix) {
+				break
+			}
+			if id, ok := g.byName[name]; !ok || name == after || g.byID[id].at > since {
 				continue
 			}
-			if known, ok := s.find(id); ok && !known.gone && known.at <= since {
-				names = append(names, name)
-			}
+			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// from gives the names in order, from one on; some may no longer be borne. A list reads some hundred of them, so they are sorted when one
+// is asked for, and only those that have come since the last.
+func (g *sightings) from(name string) []string {
+	if len(g.added) > 0 {
+		slices.Sort(g.added)
+		g.sorted = slices.Compact(merge(g.sorted, g.added))
+		g.added = nil
+	}
+	at, _ := slices.BinarySearch(g.sorted, name)
+	return g.sorted[at:]
+}
+
+// merge joins two sorted lists.
+func merge(a, b []string) []string {
+	all := make([]string, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if a[0] <= b[0] {
+			all, a = append(all, a[0]), a[1:]
+		} else {
+			all, b = append(all, b[0]), b[1:]
+		}
+	}
+	return append(append(all, a...), b...)
 }
