@@ -194,11 +194,22 @@ func (g *grants) fly() {
 	}
 }
 
-func (g *grants) stop() {
+// stop refuses looks from now on, and waits for the one under way as long as ctx lets it. That one ends by itself, by its own limit.
+func (g *grants) stop(ctx context.Context) error {
 	g.mu.Lock()
 	g.stopped = true
 	g.mu.Unlock()
-	g.flights.Wait()
+	ended := make(chan struct{})
+	go func() {
+		g.flights.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("a look at the grants is still under way: %w", context.Cause(ctx))
+	}
 }
 
 // look compares what is kept with the database.

@@ -52,14 +52,14 @@ func (v *Vault) Stop(ctx context.Context) error {
 	v.stopped = true
 	v.mu.Unlock()
 	v.lookups.stop()
-	v.grants.stop()
+	err := v.grants.stop(ctx)
 	if cancel == nil || again {
-		return nil
+		return err
 	}
 	cancel()
 	v.loops.Wait()
 	v.flushUses(ctx)
-	return nil
+	return err
 }
 
 // ensurePartitions makes the coming days' audit partitions. Without one for today every answer would be refused, so failures

@@ -107,15 +107,10 @@ func recoverIn(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, is
 	return facts, err
 }
 
-// discardGrants makes the grants anew: the role admin and one token of it.
+// discardGrants makes the grants anew: the role admin and one token of it. It takes nothing over from rows that may be anybody's, the epoch
+// neither: a lower one, which somebody wrote there, would let true grants of before be put back as newer ones. The time in microseconds is above
+// all epochs that there ever were, as each change raises them by one.
 func discardGrants(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, issued *IssuedToken, fingerprint access.Fingerprint, r Recovery, cfg Config) (map[string]any, error) {
-	if err := tx.BumpEpoch(ctx); err != nil {
-		return nil, err
-	}
-	rows, err := tx.Grants(ctx)
-	if err != nil {
-		return nil, err
-	}
 	for _, discard := range []func(context.Context) (int64, error){tx.DiscardTokens, tx.DiscardPermissions, tx.DiscardRoles} {
 		if _, err := discard(ctx); err != nil {
 			return nil, err
@@ -125,7 +120,10 @@ func discardGrants(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring
 	if err != nil {
 		return nil, fmt.Errorf("asking the server for its time: %w", err)
 	}
-	g := noGrants(tx, keys, markOf(rows).Epoch, server.ReadAt)
+	g := noGrants(tx, keys, server.ReadAt.UnixMicro(), server.ReadAt)
+	if err := exactly(1)(tx.SetEpoch(ctx, g.epoch)); err != nil {
+		return nil, err
+	}
 	facts, err := g.insertAdmin(ctx, issued, fingerprint, r.ExpiresInSecs, cfg)
 	if err != nil {
 		return nil, err

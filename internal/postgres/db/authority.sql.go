@@ -272,6 +272,19 @@ func (q *Queries) RevokeToken(ctx context.Context, arg RevokeTokenParams) (int64
 	return result.RowsAffected(), nil
 }
 
+const setEpoch = `-- name: SetEpoch :execrows
+UPDATE vault.authz_state SET epoch = $1
+`
+
+// For grants that are made anew whatever the epoch was, under the row's lock.
+func (q *Queries) SetEpoch(ctx context.Context, epoch int64) (int64, error) {
+	result, err := q.db.Exec(ctx, setEpoch, epoch)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const setGrantsMAC = `-- name: SetGrantsMAC :execrows
 UPDATE vault.authz_state SET mac = $1, key_id = $2 WHERE epoch = $3
 `

@@ -8,6 +8,10 @@ INSERT INTO vault.authz_state (vault_id, epoch, initialised, mac, key_id) VALUES
 -- Every change of a grant raises the epoch in the same transaction; the row's lock also serialises such changes.
 UPDATE vault.authz_state SET epoch = epoch + 1 RETURNING epoch;
 
+-- name: SetEpoch :execrows
+-- For grants that are made anew whatever the epoch was, under the row's lock.
+UPDATE vault.authz_state SET epoch = @epoch;
+
 -- name: SetGrantsMAC :execrows
 UPDATE vault.authz_state SET mac = @mac, key_id = @key_id WHERE epoch = @epoch;
 
