@@ -371,7 +371,7 @@ func TestLookupsAreShared(t *testing.T) {
 		})
 	}
 	eventually(t, "a lookup waits", func() bool {
-		return pgtest.Query[int](t, f.db, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%s.revision, s.versions_digest,%'")[0] == 1
+		return pgtest.Query[int](t, f.db, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%coalesce(s.revision, 0), s.versions_digest,%'")[0] == 1
 	})
 	before := f.metric("lookup_statements_total", "")
 	leave()
@@ -412,7 +412,7 @@ func TestOneRowSpoilsNobodyElsesLookup(t *testing.T) {
 		first <- err
 	}()
 	eventually(t, "a lookup waits", func() bool {
-		return pgtest.Query[int](t, f.db, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%s.revision, s.versions_digest,%'")[0] == 1
+		return pgtest.Query[int](t, f.db, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%coalesce(s.revision, 0), s.versions_digest,%'")[0] == 1
 	})
 	values, errs := make([]string, len(names)), make([]error, len(names))
 	var readers sync.WaitGroup

@@ -15,7 +15,7 @@ import (
 // The names that a list should hold are those that are borne, whatever came, went and was made anew, and wherever they are kept.
 func TestSeen_NamesWithinAPage(t *testing.T) {
 	t.Parallel()
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test's choices
+	random := rand.New(rand.NewPCG(1, 2))
 	s, borne := newSeen(), map[string]uuid.UUID{}
 	name := func() string { return fmt.Sprintf("%c/%d", 'a'+random.IntN(3), random.IntN(60)) }
 	for range 3000 {
