@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net/http"
 	"strings"
 	"testing"
 
@@ -105,39 +104,18 @@ func TestServer_IsStrict(t *testing.T) {
 	if got := code(decrypt(c, key, made.CiphertextBlob, ec)); got != "DisabledException" {
 		t.Errorf("disabled: %q", got)
 	}
-}
-
-func TestServer_TakesOnlySignedCalls(t *testing.T) {
-	t.Parallel()
-	s := kmstest.Start(t)
-	key := s.CreateKey(t, kmsd.CreateKey{})
-	body := `{"KeyId":"` + key + `","KeySpec":"AES_256"}`
-	for name, authorization := range map[string]string{
-		"without a signature": "",
-		"with a made-up one": "AWS4-HMAC-SHA256 Credential=" + kmsd.AccessKey + "/20260101/eu-central-1/kms/aws4_request, " +
-			"SignedHeaders=host;x-amz-date;x-amz-target, Signature=" + strings.Repeat("0", 64),
-		"with a bearer token": "Bearer x",
-	} {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/", strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Header.Set("Content-Type", "application/x-amz-json-1.1")
-		request.Header.Set("X-Amz-Target", "TrentService.GenerateDataKey")
-		request.Header.Set("X-Amz-Date", "20260101T000000Z")
-		if authorization != "" {
-			request.Header.Set("Authorization", authorization)
-		}
-		answer, err := http.DefaultClient.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = answer.Body.Close()
-		if answer.StatusCode != http.StatusBadRequest {
-			t.Errorf("%s: %s", name, answer.Status)
-		}
+	s.State(t, key, kmsd.PendingDeletion)
+	if got := code(decrypt(c, key, made.CiphertextBlob, ec)); got != "KMSInvalidStateException" {
+		t.Errorf("to be deleted: %q", got)
 	}
-	http.DefaultClient.CloseIdleConnections()
+	s.State(t, key, kmsd.Enabled)
+	if got := code(decrypt(c, key, bytes.Repeat([]byte{1}, 6145), ec)); got != "ValidationException" {
+		t.Errorf("longer than any ciphertext: %q", got)
+	}
+	s.Throttle(t, 0)
+	if got := code(decrypt(c, key, made.CiphertextBlob, ec)); got != "ThrottlingException" {
+		t.Errorf("throttled: %q", got)
+	}
 }
 
 func TestServer_ReEncryptsAndListsRotations(t *testing.T) {

@@ -26,7 +26,7 @@ func authenticate(r *http.Request, body []byte) (region string, failed *apiError
 	}
 	scope := strings.Split(parts["Credential"], "/")
 	signed := strings.Split(parts["SignedHeaders"], ";")
-	if len(scope) != 5 || scope[3] != "kms" || scope[4] != "aws4_request" || len(parts["Signature"]) != 64 || !slices.IsSorted(signed) {
+	if len(scope) != 5 || scope[4] != "aws4_request" || len(parts["Signature"]) != 64 || !slices.IsSorted(signed) {
 		return "", &apiError{"IncompleteSignatureException", "The Authorization header isn't well formed"}
 	}
 	for _, must := range []string{"host", "x-amz-date", "x-amz-target"} {
@@ -36,6 +36,9 @@ func authenticate(r *http.Request, body []byte) (region string, failed *apiError
 	}
 	if scope[0] != AccessKey || r.Header.Get("X-Amz-Security-Token") != "" {
 		return "", &apiError{"UnrecognizedClientException", "The security token included in the request is invalid."}
+	}
+	if scope[3] != "kms" {
+		return "", &apiError{"InvalidSignatureException", "Credential should be scoped to correct service: 'kms'."}
 	}
 	date := r.Header.Get("X-Amz-Date")
 	at, err := time.Parse("20060102T150405Z", date)
