@@ -1,7 +1,6 @@
 package kms
 
 import (
-	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -18,14 +17,15 @@ func TestBreaker_OpensAfterFailuresInARowAndRecovers(t *testing.T) {
 		b := newBreaker()
 		attempt := func(o outcome) {
 			t.Helper()
-			if err := b.allow(); err != nil {
+			generation, err := b.allow()
+			if err != nil {
 				t.Fatalf("an attempt was refused: %v", err)
 			}
-			b.done(o)
+			b.done(generation, o)
 		}
 		refused := func() {
 			t.Helper()
-			if err := b.allow(); !errors.Is(err, errOpen) {
+			if _, err := b.allow(); !errors.Is(err, errOpen) {
 				t.Fatalf("an attempt was let through: %v", err)
 			}
 		}
@@ -48,16 +48,17 @@ func TestBreaker_OpensAfterFailuresInARowAndRecovers(t *testing.T) {
 			if b.state() != "half_open" {
 				t.Errorf("it is %s", b.state())
 			}
-			if err := b.allow(); err != nil {
+			probe, err := b.allow()
+			if err != nil {
 				t.Fatal(err)
 			}
 			refused()
-			b.done(dead)
+			b.done(probe, dead)
 			refused()
 		}
 		time.Sleep(breakPause)
 		attempt(nothing) // a probe that its caller ended tells nothing: the next one may try at once
-		if err := b.allow(); err != nil {
+		if _, err := b.allow(); err != nil {
 			t.Fatal(err)
 		}
 		refused()
@@ -71,163 +72,93 @@ func TestBreaker_OpensAfterFailuresInARowAndRecovers(t *testing.T) {
 	})
 }
 
-func TestPace_SlowsDownAndSpeedsUp(t *testing.T) {
+func TestBreaker_AnAttemptCountsOnlyForTheStateThatItWasBegunIn(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		p := &pace{clock: time.Now}
-		ctx := t.Context()
-		for range 1000 { // 100 calls a second, and nothing holds them up
-			before := time.Now()
-			if err := p.wait(ctx); err != nil || time.Since(before) != 0 {
-				t.Fatal("a call was held up though KMS takes them all")
-			}
-			p.done(false)
-			time.Sleep(10 * time.Millisecond)
+	begin := func(t *testing.T, b *breaker) uint64 {
+		t.Helper()
+		generation, err := b.allow()
+		if err != nil {
+			t.Fatalf("an attempt was refused: %v", err)
 		}
-		p.done(true)
-		p.done(true) // sent together with the first
-		took := func(calls int) time.Duration {
-			t.Helper()
-			before := time.Now()
-			for range calls {
-				if err := p.wait(ctx); err != nil {
-					t.Fatal(err)
-				}
-				p.done(false)
-			}
-			return time.Since(before)
-		}
-		if d := took(35); d < 300*time.Millisecond || d > 700*time.Millisecond {
-			t.Errorf("35 calls took %s, want about half a second: the rate is 70%% of 100 a second", d)
-		}
-		if !p.isOn() {
-			t.Error("it doesn't say that calls are slowed down")
-		}
-		slow := took(100)
-		if fast := took(100); fast >= slow {
-			t.Errorf("the rate doesn't grow: %s, then %s", slow, fast)
-		}
-		for range 50 { // throttled on and on
-			time.Sleep(paceCutEvery)
-			p.done(true)
-		}
-		if p.rate != paceLeast {
-			t.Errorf("the rate is %v", p.rate)
-		}
-		time.Sleep(paceOver + time.Second)
-		if d := took(100); d != 0 || p.isOn() {
-			t.Errorf("long after the throttling 100 calls take %s", d)
-		}
-	})
-}
-
-func TestPace_WhoWouldWaitTooLongIsRefusedAtOnce(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		p := &pace{clock: time.Now}
-		p.done(true)
-		p.rate = 10
-		begun := time.Now()
-		refused := 0
-		for range 200 { // all at once, at ten a second: fifty turns are within five seconds
-			if _, err := p.turn(t.Context()); err != nil {
-				if !errors.Is(err, errPaced) {
-					t.Fatal(err)
-				}
-				refused++
-			}
-		}
-		if refused < 140 || refused > 165 || time.Since(begun) != 0 {
-			t.Errorf("%d of 200 were refused, after %s", refused, time.Since(begun))
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if err := p.wait(ctx); !errors.Is(err, errPaced) || time.Since(begun) != 0 {
-			t.Errorf("a turn after the deadline was waited for: %v", err)
-		}
-		time.Sleep(4 * time.Second)
-		leaving, leave := context.WithCancel(t.Context())
-		time.AfterFunc(time.Millisecond, leave)
-		if err := p.wait(leaving); !errors.Is(err, context.Canceled) {
-			t.Errorf("who left got %v", err)
-		}
-	})
-}
-
-func TestRetryer_NeverPausesBeyondTheDeadline(t *testing.T) {
-	t.Parallel()
-	now := time.Unix(1_000_000, 0)
-	throttled := errPaced
-	var longest time.Duration
-	for left := range 40 {
-		r := &retryer{Standard: standardRetryer(5), clock: func() time.Time { return now }, deadline: now.Add(time.Duration(left) * 50 * time.Millisecond)}
-		if r.MaxAttempts() != 6 {
-			t.Fatal("five retries are not six attempts")
-		}
-		for attempt := range 80 {
-			delay, err := r.RetryDelay(attempt+1, throttled)
-			if err == nil && !now.Add(delay).Before(r.deadline) || delay > retryMost {
-				t.Fatalf("attempt %d with %d00 ms left waits %s", attempt, left, delay)
-			}
-			if err != nil && classify(err) != ClassThrottled {
-				t.Fatalf("what the last attempt found is lost: %v", err)
-			}
-			if attempt == 0 && delay > retryBase {
-				t.Fatalf("the first pause is %s", delay)
-			}
-			longest = max(longest, delay)
+		return generation
+	}
+	is := func(t *testing.T, b *breaker, want string) {
+		t.Helper()
+		if got := b.state(); got != want {
+			t.Errorf("it is %s, want %s", got, want)
 		}
 	}
-	if longest < time.Second {
-		t.Errorf("the longest of 3000 pauses is %s: they don't grow", longest)
-	}
-}
-
-func TestRetryer_WhatACallersDeadlineCutsTellsNothingOfKMS(t *testing.T) {
-	t.Parallel()
-	now := func() time.Time { return time.Unix(1_000_000, 0) }
-	for name, test := range map[string]struct {
-		left bool
-		want string
-	}{"its own deadline": {true, "closed"}, "no answer in time": {false, "open"}} {
-		r := &retryer{
-			Standard: standardRetryer(0), clock: now, pace: &pace{clock: now}, attempt: func(Class) {},
-			breaker: &breaker{clock: now, jitter: func(d time.Duration) time.Duration { return d }},
-		}
+	// broken gives a breaker that has opened, and attempts that were begun before.
+	broken := func(t *testing.T) (b *breaker, slow []uint64) {
+		t.Helper()
+		b = newBreaker()
 		for range 2 * breakAfter {
-			ctx, cancel := context.WithCancel(context.Background())
-			release, err := r.GetAttemptToken(ctx)
-			if test.left {
-				cancel()
-			}
-			if err == nil {
-				_ = release(context.DeadlineExceeded)
-			}
-			cancel()
+			slow = append(slow, begin(t, b))
 		}
-		if got := r.breaker.state(); got != test.want {
-			t.Errorf("%s: the breaker is %s, want %s", name, got, test.want)
+		for range breakAfter {
+			b.done(begin(t, b), dead)
 		}
+		is(t, b, "open")
+		return b, slow
 	}
-}
-
-// Nobody waits for a turn that would come to nothing.
-func TestRetryer_AnOpenBreakerFailsAtOnceAlsoWhileCallsArePaced(t *testing.T) {
-	t.Parallel()
-	now := func() time.Time { return time.Unix(1_000_000, 0) }
-	r := &retryer{
-		Standard: standardRetryer(0), clock: now, pace: &pace{clock: now}, attempt: func(Class) {},
-		breaker: &breaker{clock: now, jitter: func(d time.Duration) time.Duration { return d }},
-	}
-	for range 3 {
-		r.pace.done(true)
-	}
-	for range breakAfter {
-		r.breaker.done(dead)
-	}
-	gone, cancel := context.WithCancel(context.Background())
-	cancel() // a wait would end with this one's error
-	if _, err := r.GetAttemptToken(gone); !errors.Is(err, errOpen) {
-		t.Errorf("it waits for its turn: %v", err)
+	for name, late := range map[string]func(*testing.T, *breaker, []uint64){
+		"failures don't open it once it has closed": func(t *testing.T, b *breaker, slow []uint64) {
+			time.Sleep(breakPause)
+			b.done(begin(t, b), alive)
+			is(t, b, "closed")
+			for _, generation := range slow {
+				b.done(generation, dead)
+			}
+			is(t, b, "closed")
+			for range breakAfter - 1 { // nor do they count beside those of now
+				b.done(begin(t, b), dead)
+			}
+			is(t, b, "closed")
+			b.done(begin(t, b), dead)
+			is(t, b, "open")
+		},
+		"failures don't prolong the pause": func(t *testing.T, b *breaker, slow []uint64) {
+			time.Sleep(breakPause / 2)
+			b.done(slow[0], dead)
+			time.Sleep(breakPause / 2)
+			is(t, b, "half_open")
+		},
+		"an answer doesn't close it": func(t *testing.T, b *breaker, slow []uint64) {
+			b.done(slow[0], alive)
+			is(t, b, "open")
+		},
+		"they don't end the attempt that sees how KMS is": func(t *testing.T, b *breaker, slow []uint64) {
+			time.Sleep(breakPause)
+			probe := begin(t, b)
+			for _, o := range []outcome{dead, nothing, alive} {
+				b.done(slow[0], o)
+				if _, err := b.allow(); !errors.Is(err, errOpen) {
+					t.Errorf("a second attempt beside it: %v", err)
+				}
+			}
+			b.done(probe, alive)
+			is(t, b, "closed")
+		},
+		"nor does one whose place was given to another": func(t *testing.T, b *breaker, _ []uint64) {
+			time.Sleep(breakPause)
+			lost := begin(t, b)
+			time.Sleep(probePatience)
+			probe := begin(t, b)
+			b.done(lost, dead)
+			time.Sleep(breakPause)
+			if _, err := b.allow(); !errors.Is(err, errOpen) {
+				t.Errorf("a second attempt beside it: %v", err)
+			}
+			b.done(probe, alive)
+			is(t, b, "closed")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b, slow := broken(t)
+				late(t, b, slow)
+			})
+		})
 	}
 }

@@ -67,7 +67,8 @@ func (r *retryer) GetAttemptToken(ctx context.Context) (func(error) error, error
 	if err := r.pace.wait(ctx); err != nil {
 		return nil, err
 	}
-	if err := r.breaker.allow(); err != nil {
+	generation, err := r.breaker.allow()
+	if err != nil {
 		return nil, err
 	}
 	return func(err error) error {
@@ -81,7 +82,7 @@ func (r *retryer) GetAttemptToken(ctx context.Context) (func(error) error, error
 				o = dead
 			}
 		}
-		r.breaker.done(o)
+		r.breaker.done(generation, o)
 		if o == alive {
 			r.pace.done(c == ClassThrottled)
 		}
