@@ -152,7 +152,7 @@ func (t *Trail) countRecords(counts []denialCount) []Record {
 			detail = fmt.Sprintf(`{"count":%d,"further_addresses":true}`, c.n)
 		}
 		records[i] = Record{
-			Actor: "process:" + t.cfg.Process, ClientIP: c.address, Action: ActionDenialsCounted, Outcome: "denied",
+			Actor: t.Actor(), ClientIP: c.address, Action: ActionDenialsCounted, Outcome: "denied",
 			RequestID: "-", Detail: []byte(detail),
 		}
 	}

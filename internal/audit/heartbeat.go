@@ -93,7 +93,7 @@ func (t *Trail) writeBeat(ctx context.Context, heads []seenHead) error {
 		}
 		heads = heads[n:]
 		records = append(records, Record{
-			Actor: "process:" + t.cfg.Process, Action: ActionHeartbeat, Outcome: "ok", RequestID: "-", Detail: text,
+			Actor: t.Actor(), Action: ActionHeartbeat, Outcome: "ok", RequestID: "-", Detail: text,
 		})
 		if len(records) == recordsPerAppend || len(heads) == 0 {
 			if err := t.reads.append(ctx, t.cfg.Timeout, records); err != nil {

@@ -14,10 +14,13 @@ import (
 	"github.com/sealkeep/sealkeep/internal/randomness"
 )
 
+// ByOffline is the actor of what an offline command does without anybody's token.
+func ByOffline(command string) string { return "offline:" + command }
+
 // AppendOffline writes records on a stream of their own, opened and closed within the caller's transaction. It serves
 // commands that work on the database directly, once, with no Trail running. After an error the transaction must be rolled
 // back. random gives the id of the stream; nil means randomness.Reader.
-func AppendOffline(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, vaultID uuid.UUID, process string, random io.Reader, records ...Record) error {
+func AppendOffline(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, vaultID uuid.UUID, command string, random io.Reader, records ...Record) error {
 	if len(records) == 0 {
 		return errors.New("audit: an append takes at least one record")
 	}
@@ -25,7 +28,7 @@ func AppendOffline(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring
 	if err != nil {
 		return fmt.Errorf("asking the server for its identity: %w", err)
 	}
-	l, row, err := newLane(keys, vaultID, process, kindOffline, server, nil, randomness.New(random))
+	l, row, err := newLane(keys, vaultID, command, kindOffline, server, nil, randomness.New(random))
 	if err != nil {
 		return err
 	}
@@ -38,6 +41,6 @@ func AppendOffline(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring
 		return err
 	}
 	return closeIn(ctx, tx, l.key, db.LockStreamRow{StreamID: l.id, KeyID: l.keyID, ReadAt: server.ReadAt}, next, Record{
-		Actor: "process:" + process, Action: ActionStreamClosed, Outcome: "closed", RequestID: "-",
+		Actor: ByOffline(command), Action: ActionStreamClosed, Outcome: "closed", RequestID: "-",
 	})
 }

@@ -208,6 +208,6 @@ func (t *Trail) closeLocked(ctx context.Context, tx *postgres.Tx, row lockedStre
 		return fmt.Errorf("stream %s has a head of %d bytes", row.StreamID, len(row.HeadMac))
 	}
 	return closeIn(ctx, tx, key, row, h, Record{
-		Actor: "process:" + t.cfg.Process, Action: ActionStreamClosed, Outcome: outcome, RequestID: "-",
+		Actor: t.Actor(), Action: ActionStreamClosed, Outcome: outcome, RequestID: "-",
 	})
 }

@@ -195,6 +195,9 @@ func (t *Trail) Disclose(ctx context.Context, basis Basis, records []Record) err
 // before is then to be dropped.
 func (t *Trail) Connection() int64 { return t.reads.connection.Load() }
 
+// Actor names this process in the records of what it does without being asked.
+func (t *Trail) Actor() string { return "process:" + t.cfg.Process }
+
 // Epoch is that of the grants as the last round told it; 0 before the first. Another process may have raised it since.
 func (t *Trail) Epoch() int64 { return t.epoch.Load() }
 

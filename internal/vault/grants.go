@@ -306,7 +306,7 @@ func (g *grants) alarm(err error, effect string) {
 	go func() {
 		defer g.flights.Done()
 		v.trail.Deny(context.Background(), audit.Record{
-			Actor: "vault", Action: ActionGrants, Outcome: outcomeUnverifiable, RequestID: "-",
+			Actor: v.trail.Actor(), Action: ActionGrants, Outcome: outcomeUnverifiable, RequestID: "-",
 			Detail: encoded(map[string]any{"reason": bounded(err.Error())}),
 		})
 	}()

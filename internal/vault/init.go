@@ -206,7 +206,7 @@ func requireEmpty(ctx context.Context, tx *postgres.Tx) error {
 }
 
 func offlineRecord(command, action, detail string) audit.Record {
-	return audit.Record{Actor: "offline:" + command, Action: action, Outcome: outcomeOK, RequestID: "-", Detail: []byte(detail)}
+	return audit.Record{Actor: audit.ByOffline(command), Action: action, Outcome: outcomeOK, RequestID: "-", Detail: []byte(detail)}
 }
 
 // insertKeys stores a keyring's roots.
