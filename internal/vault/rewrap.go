@@ -13,6 +13,7 @@ import (
 	"github.com/sealkeep/sealkeep/internal/envelope"
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/kms"
+	"github.com/sealkeep/sealkeep/internal/limit"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
 )
@@ -28,26 +29,69 @@ type Rewrapper interface {
 const (
 	// rewrapPage is how many versions are looked at by one statement.
 	rewrapPage = 256
-	// Versions are looked through once an hour, and again soon after a pass that had to stop.
+	// One process at a time looks through the versions, once an hour, and again soon after a pass that had to stop. The others ask
+	// now and then whether it still does.
 	rewrapEvery = time.Hour
+	rewrapAsk   = 5 * time.Minute
 	rewrapRetry = time.Minute
+	// rewrapTries is how often a secret is tried within a pass while the grants or the keyring change.
+	rewrapTries = 3
 )
 
-// rewrapLoop looks through all versions from time to time and adds the wrappings that they lack, because a key management
-// service was away when they were made, or because there was none to add yet. Several processes that do so at once only
-// repeat each other's work.
+// rewrapping is the work of looking through all versions from time to time and adding the wrappings that they lack, because a key
+// management service was away when they were made, or because there was none to add yet. Processes that do so at once would only
+// repeat each other's work, so the first keeps it to itself until it ends or fails.
+type rewrapping struct {
+	vault *Vault
+	alone *postgres.Alone // nil while another process does it
+}
+
 func (v *Vault) rewrapLoop(ctx context.Context) {
-	wait := time.Second + rand.N(v.cfg.rewrapAfter) //nolint:gosec // jitter, not a secret
+	r := &rewrapping{vault: v}
+	defer func() { r.release(ctx) }()
+	wait := time.Second + rand.N(rewrapRetry) //nolint:gosec // jitter, not a secret
 	for pause(ctx, wait) {
-		filled, err := v.Rewrap(ctx)
-		if filled > 0 {
-			v.log.Info("data keys got the wrapping that they lacked", "versions", filled)
+		wait = r.turn(ctx)
+		wait += rand.N(wait / 4) //nolint:gosec // jitter, not a secret
+	}
+}
+
+// turn looks through all versions if that is this process's work, and gives the pause until the next turn.
+func (r *rewrapping) turn(ctx context.Context) time.Duration {
+	v := r.vault
+	if r.alone != nil && !r.alone.Held(ctx) {
+		r.release(ctx)
+	}
+	if r.alone == nil {
+		alone, err := v.db.Alone(ctx, "rewrap")
+		switch {
+		case errors.Is(err, postgres.ErrTaken):
+			return rewrapAsk
+		case err != nil:
+			v.log.Debug("data keys were not looked through", "error", err)
+			return rewrapRetry
 		}
-		wait = rewrapEvery + rand.N(rewrapEvery/4) //nolint:gosec // jitter, not a secret
-		if err != nil && ctx.Err() == nil {
-			v.log.Warn("data keys still lack a wrapping: looking through them stopped", "error", err)
-			wait = v.cfg.rewrapAfter + rand.N(v.cfg.rewrapAfter) //nolint:gosec // jitter, not a secret
-		}
+		r.alone = alone
+	}
+	filled, err := v.Rewrap(ctx)
+	if filled > 0 {
+		v.log.Info("data keys got the wrapping that they lacked", "versions", filled)
+	}
+	if err == nil {
+		return rewrapEvery
+	}
+	if ctx.Err() == nil {
+		v.log.Warn("data keys still lack a wrapping: looking through them stopped", "error", err)
+	}
+	r.release(ctx) // what stands in this process's way may not stand in another's
+	return rewrapRetry
+}
+
+// release leaves the work to others.
+func (r *rewrapping) release(ctx context.Context) {
+	if r.alone != nil {
+		r.alone.Release(ctx)
+		r.alone = nil
 	}
 }
 
@@ -75,8 +119,7 @@ func (v *Vault) Rewrap(ctx context.Context) (filled int, err error) {
 				return filled, fmt.Errorf("secret %q: %w", rest[0].Name, err)
 			case err != nil:
 				// A row that doesn't verify, or doesn't open, must not keep the others from theirs.
-				v.metrics.integrity.WithLabelValues(ActionRewrap).Inc()
-				v.log.Error("integrity alarm: a stored version gets no second wrapping", "secret", rest[0].Name, "error", err)
+				v.log.Error("a stored version gets no second wrapping", "secret", rest[0].Name, "error", err)
 			}
 			rest = rest[n:]
 		}
@@ -89,32 +132,84 @@ func (v *Vault) Rewrap(ctx context.Context) (filled int, err error) {
 
 // rewrapSecret adds what some versions of one secret lack. One that was changed meanwhile is left to the next pass.
 func (v *Vault) rewrapSecret(ctx context.Context, versions []db.VersionsToRewrapRow) (filled int, err error) {
+	freshKeys := false
+	for range rewrapTries {
+		filled, err = v.rewrapOnce(ctx, versions, freshKeys)
+		switch {
+		case errors.Is(err, errRaced), errors.Is(err, errNoSecret):
+			return 0, nil
+		case errors.Is(err, postgres.ErrGrantsMoved):
+			v.grants.doubt()
+		case errors.Is(err, errKeysBehind):
+			if err := v.refreshKeys(ctx); err != nil {
+				return 0, err
+			}
+			freshKeys = true
+		default:
+			return filled, err
+		}
+	}
+	return 0, nil
+}
+
+// rewrapOnce is one attempt. It has no caller, so that it doesn't pass the gate; its change and the record of that are committed as
+// those of any other are, and what doesn't verify is recorded and raises the alarm.
+func (v *Vault) rewrapOnce(ctx context.Context, versions []db.VersionsToRewrapRow, freshKeys bool) (filled int, err error) {
+	work := limit.New(ctx, workLimit, v.cfg.Clock)
+	defer work.End()
+	a := &attempt{
+		vault: v, who: &identity{actor: v.trail.Actor()}, op: operation{action: ActionRewrap, name: versions[0].Name}, freshKeys: freshKeys,
+	}
+	wrapped, err := a.fill(work, versions)
+	if err == nil && len(wrapped) == 0 {
+		return 0, nil
+	}
+	if err == nil {
+		filled, err = a.rewrap(work, versions, wrapped)
+	}
+	// Where nothing was changed, and nothing found, there is nothing to be recorded.
+	if err != nil && a.outcome != outcomeUnverifiable && !errors.Is(err, postgres.ErrOutcomeUnknown) {
+		return 0, err
+	}
+	if _, err := a.conclude(ctx, err); err != nil {
+		return 0, err
+	}
+	return filled, nil
+}
+
+// fill gives the wrappings of those versions that lack one, by the version's uid.
+func (a *attempt) fill(ctx context.Context, versions []db.VersionsToRewrapRow) (map[uuid.UUID][]byte, error) {
 	wrapped := map[uuid.UUID][]byte{}
 	for i := range versions {
 		row := &versions[i]
-		if v.cfg.Rewrapper.Whole(row.WrappedDek, row.KmsKeyID) {
+		if a.vault.cfg.Rewrapper.Whole(row.WrappedDek, row.KmsKeyID) {
 			continue
 		}
 		place := envelope.Place{SecretID: row.SecretID, Name: row.Name, Version: row.Version, VersionUID: row.VersionUid}
-		more, err := v.cfg.Rewrapper.Fill(ctx, row.WrappedDek, row.KmsKeyID, dekContext(place))
+		more, err := a.vault.cfg.Rewrapper.Fill(ctx, row.WrappedDek, row.KmsKeyID, dekContext(place))
+		if errors.Is(err, kms.ErrInvalidCiphertext) || errors.Is(err, kms.ErrUnknownKey) {
+			return nil, a.alarm(ctx, row.Name, &row.Version, fmt.Errorf("%w: its DEK doesn't unwrap in its place: %w", errDamaged, err))
+		}
 		if err != nil {
-			return 0, err
+			return nil, keeperFault("wrapping a data key a second time", err)
 		}
 		wrapped[row.VersionUid] = more
 	}
-	if len(wrapped) == 0 {
-		return 0, nil
-	}
+	return wrapped, nil
+}
+
+// rewrap changes one secret.
+func (a *attempt) rewrap(ctx context.Context, versions []db.VersionsToRewrapRow, wrapped map[uuid.UUID][]byte) (filled int, err error) {
 	// Under the epoch of grants that verify here, as every change: what is written while another row root comes is under the new one.
-	set, err := v.grants.ask(ctx)
+	set, err := a.vault.grants.ask(ctx)
 	if err != nil {
 		return 0, err
 	}
+	a.who.epoch = set.epoch
 	var made *lockedSecret
-	a := &attempt{vault: v, who: &identity{actor: "process", epoch: set.epoch}, op: operation{action: ActionRewrap, name: versions[0].Name}}
 	err = a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
 		filled = 0
-		locked, err := a.lock(ctx, tx, versions[0].Name)
+		locked, err := a.lock(ctx, tx, a.op.name)
 		if err != nil {
 			return err
 		}
@@ -124,27 +219,18 @@ func (v *Vault) rewrapSecret(ctx context.Context, versions []db.VersionsToRewrap
 		if err := a.readVersions(ctx, tx, locked); err != nil {
 			return err
 		}
-		if filled, err = locked.rewrap(ctx, tx, v, versions, wrapped); err != nil {
+		if filled, err = locked.rewrap(ctx, tx, a.vault, versions, wrapped); err != nil {
 			return err
 		}
 		made = locked
 		a.note("versions", filled)
 		a.noteSecret(locked.ID, locked.Revision+1, locked.CurrentVersion)
-		return locked.store(ctx, tx, v.keys)
+		return locked.store(ctx, tx, a.vault.keys)
 	})
-	v.rows.drop(versions[0].Name)
-	if errors.Is(err, postgres.ErrGrantsMoved) || errors.Is(err, errKeysBehind) {
-		v.grants.doubt()
-		v.keys.RefreshSoon()
-		return 0, nil
-	}
-	if errors.Is(err, errRaced) || errors.Is(err, errNoSecret) {
-		return 0, nil
-	}
 	if err != nil {
 		return 0, postgres.Fault(err)
 	}
-	v.seen.made(&made.VaultSecret)
+	a.vault.seen.made(&made.VaultSecret)
 	return filled, nil
 }
 

@@ -2,12 +2,10 @@ package vault_test
 
 import (
 	"context"
-	"fmt"
 	"testing"
 
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/fault"
-	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/pgtest"
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
@@ -80,28 +78,5 @@ func TestI6_AVersionThatWasNeverCommittedIsNoCurrentOne(t *testing.T) {
 		if reader.alarms() == 0 {
 			t.Errorf("%s tells nobody", who)
 		}
-	}
-}
-
-// One row that doesn't unwrap keeps no other from its second wrapping.
-func TestRewrapPassesOverWhatIsDamaged(t *testing.T) {
-	t.Parallel()
-	f := setup(t)
-	both, err := kms.NewRecoverable(f.keeper.Local, newKeeper(t), kms.RecoveryConfig{})
-	must(t, err)
-	for i := range 5 {
-		f.put(fmt.Sprint("s", i), "x")
-	}
-	cfg := f.cfg
-	cfg.Metrics, cfg.Rewrapper = nil, both
-	v, err := vault.New(f.api, f.trail, f.keeper, f.keyring, cfg)
-	must(t, err)
-	f.db.Exec(t, `UPDATE vault.secret_versions SET wrapped_dek = set_byte(wrapped_dek, 40, get_byte(wrapped_dek, 40) # 1)
-		WHERE secret_id = (SELECT id FROM vault.secrets ORDER BY id LIMIT 1)`)
-	if n, err := v.Rewrap(context.Background()); n != 4 || err != nil {
-		t.Errorf("%d of 4 sound versions were filled: %v", n, err)
-	}
-	if n := pgtest.Query[int64](t, f.db, "SELECT count(*) FROM vault.secret_versions WHERE starts_with(encode(wrapped_dek, 'escape'), 'sealkeep/wrapped-twice')")[0]; n != 4 {
-		t.Errorf("%d versions are wrapped twice", n)
 	}
 }

@@ -77,14 +77,9 @@ type Config struct {
 	// Clock gives local time with a monotonic reading, for what is measured here alone; validity is the database's to
 	// judge. Nil means time.Now.
 	Clock func() time.Time
-
-	rewrapAfter time.Duration // about when stored data keys are first looked through, and again after a failure
 }
 
 func (c *Config) complete() {
-	if c.rewrapAfter == 0 {
-		c.rewrapAfter = rewrapRetry
-	}
 	if c.ReadAuth == "" {
 		c.ReadAuth = ReadAuthIPToken
 	}

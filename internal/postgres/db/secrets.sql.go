@@ -416,6 +416,18 @@ func (q *Queries) SupersedeVersion(ctx context.Context, arg SupersedeVersionPara
 	return result.RowsAffected(), nil
 }
 
+const takeWork = `-- name: TakeWork :one
+SELECT pg_try_advisory_lock(hashtextextended('vault.' || $1::text, 0))::boolean AS taken
+`
+
+// Whether this session got to do some work alone, until it ends.
+func (q *Queries) TakeWork(ctx context.Context, work string) (bool, error) {
+	row := q.db.QueryRow(ctx, takeWork, work)
+	var taken bool
+	err := row.Scan(&taken)
+	return taken, err
+}
+
 const updateSecret = `-- name: UpdateSecret :execrows
 UPDATE vault.secrets
 SET description = $1, rotation_interval_secs = $2, grace_period_secs = $3,

@@ -39,6 +39,10 @@ FROM vault.secret_versions v JOIN vault.secrets s ON s.id = v.secret_id
 WHERE (v.secret_id, v.version) > (@secret_id::uuid, @version::bigint)
 ORDER BY v.secret_id, v.version LIMIT @max_rows;
 
+-- name: TakeWork :one
+-- Whether this session got to do some work alone, until it ends.
+SELECT pg_try_advisory_lock(hashtextextended('vault.' || @work::text, 0))::boolean AS taken;
+
 -- name: RewrapVersion :execrows
 UPDATE vault.secret_versions
 SET wrapped_dek = @wrapped_dek, wrapped_at = @wrapped_at, mac = @mac, key_id = @key_id
