@@ -87,6 +87,9 @@ func TestI6_WhatSomebodyWritesIntoTheTablesIsRefused(t *testing.T) {
 		// A process that starts now can't know: docs/threat-model.md names it.
 		w.hold(t, cell{"everything", "older rows are put back", strings.Join(sql, ";")}, false)
 	})
+	if w.held > len(cells) && w.changes < leastChanges {
+		t.Errorf("%d changes of forged secrets were tried, want %d", w.changes, leastChanges)
+	}
 	t.Log("\n" + w.report.String())
 }
 
@@ -113,10 +116,14 @@ func (w *world) insertions() []cell {
 // hold does what a cell says, and holds every answer of both processes against what it was before.
 func (w *world) hold(t *testing.T, c cell, cold bool) {
 	t.Helper()
+	w.held++
 	before := w.alarms(t, w.MetricsURL)
 	if refused := w.tamper(t, c.sql); refused != "" {
 		w.report.WriteString(fmt.Sprintf("%-18s %-48s refused by PostgreSQL: %s\n", c.table, c.what, refused))
 		return
+	}
+	if changed, reason := w.touched(t) > 0, pointless[c.table+"/"+c.what]; changed == (reason != "") {
+		t.Errorf("it changed something: %v; a reason why it can't: %q", changed, reason)
 	}
 	outcome := func(url, metrics string, before float64) string {
 		failed := 0
@@ -136,6 +143,7 @@ func (w *world) hold(t *testing.T, c cell, cold bool) {
 		if w.alarms(t, metrics) == before {
 			t.Errorf("%d answers are refused without an alarm", failed)
 		}
+		w.refusesChanges(t, url, metrics)
 		return fmt.Sprintf("%d of %d refused", failed, len(w.questions))
 	}
 	warm := outcome(w.URL, w.MetricsURL, before)

@@ -32,14 +32,16 @@ type world struct {
 	stray     access.Fingerprint // of a well-formed token that was never issued
 	questions []asked
 	answers   []string
+	held      int // cells
+	changes   int // of forged secrets that were tried
 	report    strings.Builder
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{Vault: vaulttest.New(t, vaulttest.Config{Options: []sealkeeptest.Option{sealkeeptest.WithReadAuth("ip+token")}})}
-	issue := func(name string) string {
-		return w.Do(t, "POST", "/v1/tokens", object{"name": name, "role": "reader"}).Want(t, http.StatusCreated).Text("token")
+	issue := func(name string, life any) string {
+		return w.Do(t, "POST", "/v1/tokens", object{"name": name, "role": "reader", "expires_in_secs": life}).Want(t, http.StatusCreated).Text("token")
 	}
 	secret := func(name string, more object) {
 		body := object{"name": name, "kind": "manual", "value": "the first of " + name, "grace_period_secs": 7200}
@@ -48,18 +50,21 @@ func newWorld(t *testing.T) *world {
 		}
 		w.Do(t, "POST", "/v1/secrets", body).Want(t, http.StatusCreated)
 	}
-	w.Do(t, "POST", "/v1/roles", object{"name": "reader", "permissions": []object{{"action": "read", "path": "a/*"}, {"action": "rotate", "path": "b/x"}}}).Want(t, http.StatusCreated)
-	reader, former := issue("reader"), issue("former")
+	w.Do(t, "POST", "/v1/roles", object{"name": "reader", "permissions": []object{{"action": "delete", "path": "a/*"}}}).Want(t, http.StatusCreated)
+	reader, former := issue("reader", nil), issue("former", 86400)
 	secret("a/one", object{"description": "described", "custom_metadata": object{"k": "v"}})
 	secret("a/two", object{"kind": "automatic", "rotation_interval_secs": 86400})
 	secret("a/gone", nil)
 	secret("a/long-gone", nil)
-	secret("b/x", nil)
+	w.Do(t, "POST", "/v1/secrets", object{"name": "b/x", "kind": "manual", "username": "b", "password": "x"}).Want(t, http.StatusCreated)
 	w.Do(t, "DELETE", "/v1/secrets/a/long-gone", nil).Want(t, http.StatusNoContent)
 	w.keep(t, "older")
 	w.Do(t, "DELETE", "/v1/tokens/former", nil).Want(t, http.StatusNoContent)
+	w.Do(t, "PUT", "/v1/roles/reader/permissions", object{"permissions": []object{{"action": "read", "path": "a/*"}, {"action": "rotate", "path": "b/x"}}}).Want(t, http.StatusOK)
+	w.Do(t, "POST", "/v1/roles", object{"name": "later", "description": "x", "permissions": []object{{"action": "read", "path": "c"}}}).Want(t, http.StatusCreated)
 	w.Do(t, "PUT", "/v1/secrets/a/one", object{"value": "the second of a/one"}).Want(t, http.StatusOK)
 	w.Do(t, "POST", "/v1/secrets/a/two/rotate", nil).Want(t, http.StatusOK)
+	w.Do(t, "PUT", "/v1/secrets/a/gone", object{"description": "soon gone"}).Want(t, http.StatusOK)
 	w.Do(t, "DELETE", "/v1/secrets/a/gone", nil).Want(t, http.StatusNoContent)
 	w.keep(t, "kept")
 
