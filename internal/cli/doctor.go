@@ -14,7 +14,7 @@ func (a *app) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check the whole vault: schema, rights, keys, and every row",
-		Long: `Check that the database is as the vault wrote it: the schema, row security and the trail's triggers, the keyring, the
+		Long: `Check that the database is as the vault wrote it: the schema, row security, policies, triggers and constraints, the keyring, the
 grants' snapshot, the MAC of every secret, version and deleted secret, and the audit partitions ahead. One line is
 printed for each finding. Nothing is changed.
 

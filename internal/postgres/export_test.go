@@ -13,3 +13,9 @@ func (t *Tx) Raw() pgx.Tx { return t.tx }
 
 // Raw is the connection, for statements that only tests make.
 func (c *dedicated) Raw() *pgx.Conn { return c.conn }
+
+// GuardList is the list of guards as it is built in.
+var GuardList = guardList
+
+// AnyLeaf is the name in it that stands for every daily partition's.
+const AnyLeaf = anyLeaf

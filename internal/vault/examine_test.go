@@ -144,15 +144,25 @@ func TestI6_AnExaminationFindsWhatDoesNotVerify(t *testing.T) {
 	f.put("other", "x")
 	must(t, f.vault.Delete(context.Background(), f.admin, "other", vault.Precondition{}))
 	f.finds(false)
+	day := pgtest.Query[string](t, f.db, "SELECT max(c.relname::text) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE inhparent = 'vault.audit_log'::regclass")[0]
 	for name, c := range map[string]struct{ sql, undo, want string }{
-		"a secret":       {"UPDATE vault.secrets SET grace_period_secs = 1", "UPDATE vault.secrets SET grace_period_secs = 3600", `secrets: unverifiable`},
-		"a ciphertext":   {"UPDATE vault.secret_versions SET ciphertext = ciphertext || 'x'", "UPDATE vault.secret_versions SET ciphertext = substr(ciphertext, 1, length(ciphertext) - 1)", `version 1 of secret "victim"`},
-		"a tombstone":    {"UPDATE vault.deleted_secrets SET revision = 9", "UPDATE vault.deleted_secrets SET revision = 2", `deleted secret "other"`},
-		"the grants":     {"UPDATE vault.authz_state SET epoch = epoch + 1", "UPDATE vault.authz_state SET epoch = epoch - 1", "grants:"},
-		"row security":   {"ALTER TABLE vault.secrets NO FORCE ROW LEVEL SECURITY", "ALTER TABLE vault.secrets FORCE ROW LEVEL SECURITY", "row security of vault.secrets"},
-		"a trigger":      {"ALTER TABLE vault.audit_log DISABLE TRIGGER append_only", "ALTER TABLE vault.audit_log ENABLE ALWAYS TRIGGER append_only", "trigger append_only of vault.audit_log "},
-		"the keyring":    {"UPDATE vault.keyring SET created_at = created_at + interval '1 s'", "UPDATE vault.keyring SET created_at = created_at - interval '1 s'", "keyring:"},
-		"a schema ahead": {"INSERT INTO vault.schema_version (version_id, is_applied) VALUES (99999, true)", "DELETE FROM vault.schema_version WHERE version_id = 99999", "run the newer release"},
+		"a secret":                     {"UPDATE vault.secrets SET grace_period_secs = 1", "UPDATE vault.secrets SET grace_period_secs = 3600", `secrets: unverifiable`},
+		"a ciphertext":                 {"UPDATE vault.secret_versions SET ciphertext = ciphertext || 'x'", "UPDATE vault.secret_versions SET ciphertext = substr(ciphertext, 1, length(ciphertext) - 1)", `version 1 of secret "victim"`},
+		"a tombstone":                  {"UPDATE vault.deleted_secrets SET revision = 9", "UPDATE vault.deleted_secrets SET revision = 2", `deleted secret "other"`},
+		"the grants":                   {"UPDATE vault.authz_state SET epoch = epoch + 1", "UPDATE vault.authz_state SET epoch = epoch - 1", "grants:"},
+		"row security":                 {"ALTER TABLE vault.secrets NO FORCE ROW LEVEL SECURITY", "ALTER TABLE vault.secrets FORCE ROW LEVEL SECURITY", "row security of vault.secrets"},
+		"a trigger":                    {"ALTER TABLE vault.audit_log DISABLE TRIGGER append_only", "ALTER TABLE vault.audit_log ENABLE ALWAYS TRIGGER append_only", "trigger append_only of vault.audit_log "},
+		"a trigger less":               {"DROP TRIGGER kept ON vault.audit_streams", "CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON vault.audit_streams FOR EACH STATEMENT EXECUTE FUNCTION vault.refuse_audit_rewrite(); ALTER TABLE vault.audit_streams ENABLE ALWAYS TRIGGER kept", "the trigger kept of vault.audit_streams is missing"},
+		"a trigger of its name":        {"CREATE OR REPLACE TRIGGER kept BEFORE DELETE ON vault.audit_streams FOR EACH STATEMENT EXECUTE FUNCTION vault.refuse_audit_rewrite(); ALTER TABLE vault.audit_streams ENABLE ALWAYS TRIGGER kept", "CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON vault.audit_streams FOR EACH STATEMENT EXECUTE FUNCTION vault.refuse_audit_rewrite(); ALTER TABLE vault.audit_streams ENABLE ALWAYS TRIGGER kept", "the trigger kept of vault.audit_streams isn't as the schema has it"},
+		"a trigger of a day less":      {"DROP TRIGGER append_only ON vault." + day, "CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON vault." + day + " FOR EACH STATEMENT EXECUTE FUNCTION vault.refuse_audit_rewrite(); ALTER TABLE vault." + day + " ENABLE ALWAYS TRIGGER append_only", "the trigger append_only of vault." + day + " is missing"},
+		"what a trigger does":          {"UPDATE pg_proc SET prosrc = 'BEGIN RETURN NULL; END; --' || prosrc WHERE proname = 'refuse_audit_rewrite'", "UPDATE pg_proc SET prosrc = substr(prosrc, 27) WHERE proname = 'refuse_audit_rewrite'", "the function vault.refuse_audit_rewrite isn't as the schema has it"},
+		"a policy less":                {"DROP POLICY true_time ON vault.audit_log", "CREATE POLICY true_time ON vault.audit_log AS RESTRICTIVE FOR INSERT TO PUBLIC WITH CHECK (at >= now() - interval '5 minutes' AND at <= clock_timestamp() + interval '5 minutes')", "the policy true_time of vault.audit_log is missing"},
+		"a policy that bounds nothing": {"ALTER POLICY true_time ON vault.audit_log WITH CHECK (true)", "ALTER POLICY true_time ON vault.audit_log WITH CHECK (at >= now() - interval '5 minutes' AND at <= clock_timestamp() + interval '5 minutes')", "the policy true_time of vault.audit_log isn't as the schema has it"},
+		"a policy more":                {"CREATE POLICY open ON vault.secret_versions FOR SELECT TO PUBLIC USING (true)", "DROP POLICY open ON vault.secret_versions", "the policy open of vault.secret_versions isn't the schema's"},
+		"a constraint less":            {"ALTER TABLE vault.secrets DROP CONSTRAINT secrets_finite", "ALTER TABLE vault.secrets ADD CONSTRAINT secrets_finite CHECK (isfinite(created_at)) NOT VALID", "the constraint secrets_finite of vault.secrets is missing"},
+		"an index less":                {"DROP INDEX vault.secret_versions_one_current", "CREATE UNIQUE INDEX secret_versions_one_current ON vault.secret_versions (secret_id) WHERE state = 'current'", "the unique index secret_versions_one_current of vault.secret_versions is missing"},
+		"the keyring":                  {"UPDATE vault.keyring SET created_at = created_at + interval '1 s'", "UPDATE vault.keyring SET created_at = created_at - interval '1 s'", "keyring:"},
+		"a schema ahead":               {"INSERT INTO vault.schema_version (version_id, is_applied) VALUES (99999, true)", "DELETE FROM vault.schema_version WHERE version_id = 99999", "run the newer release"},
 	} {
 		f.db.Exec(t, c.sql)
 		want := c.want
@@ -168,6 +178,40 @@ func TestI6_AnExaminationFindsWhatDoesNotVerify(t *testing.T) {
 		f.db.Exec(t, "DROP TABLE vault."+day)
 	}
 	f.finds(false, "audit partitions reach only")
+}
+
+// The trail alone was put back to what it was: it verifies, for every chain ends where its stream says, and doesn't tell of what the
+// tables have had since.
+func TestI6_WhatNoRecordMadeIsFound(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	ctx := context.Background()
+	f.put("before", "x")
+	f.db.Exec(t, `BEGIN ISOLATION LEVEL REPEATABLE READ; CREATE TABLE public.log AS SELECT * FROM vault.audit_log;
+		CREATE TABLE public.streams AS SELECT * FROM vault.audit_streams; COMMIT`)
+	f.put("made", "x")
+	f.token("ops", access.Permission{Action: access.Read, Path: "*"})
+	must(t, f.vault.Stop(ctx))
+	must(t, f.trail.Stop(ctx))
+	f.finds(true)
+	switching := func(how string) string {
+		sql := "ALTER TABLE vault.audit_log " + how + " TRIGGER append_only; ALTER TABLE vault.audit_streams " + how + " TRIGGER kept;"
+		for _, leaf := range pgtest.Query[string](t, f.db, "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'vault.audit_log'::regclass") {
+			sql += "ALTER TABLE " + leaf + " " + how + " TRIGGER append_only;"
+		}
+		return sql
+	}
+	f.db.Exec(t, "BEGIN;"+switching("DISABLE")+`DELETE FROM vault.audit_log; INSERT INTO vault.audit_log SELECT * FROM public.log;
+		DELETE FROM vault.audit_streams; INSERT INTO vault.audit_streams SELECT * FROM public.streams;`+switching("ENABLE ALWAYS")+"COMMIT")
+	if report := f.verifyTrail(); report.Found != 0 {
+		t.Fatalf("the trail that was put back: %+v", report.Problems)
+	}
+	f.finds(false)
+	f.finds(true,
+		`secret "made": the table has it at revision 1, and no record says that it was made`,
+		`token "ops": it is live in the table, and no record says that it was issued`,
+		`role "ops": the table has it, and no record says that it was made`,
+		"grants: the trail ends at epoch 1, and the table has 3")
 }
 
 // Days of the trail that were dropped took with them what the tables could be compared with: that is counted.

@@ -85,6 +85,65 @@ func (q *Queries) DeletedSecretsPage(ctx context.Context, arg DeletedSecretsPage
 	return items, nil
 }
 
+const guards = `-- name: Guards :many
+SELECT 'trigger'::text AS kind, c.relname::text AS table_name, t.tgname::text AS name,
+       concat_ws(' ', n.nspname || '.' || f.proname, t.tgtype, t.tgenabled, t.tgattr, t.tgqual IS NULL)::text AS definition
+FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
+WHERE c.relnamespace = 'vault'::regnamespace AND NOT t.tgisinternal
+UNION ALL
+SELECT 'policy', p.tablename, p.policyname, concat_ws(' ', p.permissive, p.cmd, array_to_string(p.roles, ','), p.qual, p.with_check)
+FROM pg_catalog.pg_policies p WHERE p.schemaname = 'vault'
+UNION ALL
+SELECT 'constraint', c.relname, k.conname, k.contype::text
+FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
+WHERE c.relnamespace = 'vault'::regnamespace AND k.contype IN ('c', 'f', 'p', 'u', 'x')
+UNION ALL
+SELECT 'unique index', c.relname, x.relname, ''
+FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+WHERE c.relnamespace = 'vault'::regnamespace AND i.indisunique
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conindid = i.indexrelid)
+UNION ALL
+SELECT 'function', '', f.proname, concat_ws(' ', pg_get_function_identity_arguments(f.oid), f.prosecdef, array_to_string(f.proconfig, ';'),
+                                            encode(sha256(convert_to(f.prosrc, 'UTF8')), 'hex'))
+FROM pg_catalog.pg_proc f WHERE f.pronamespace = 'vault'::regnamespace
+ORDER BY 1, 2, 3
+`
+
+type GuardsRow struct {
+	Kind       string
+	TableName  string
+	Name       string
+	Definition string
+}
+
+// Triggers, policies, constraints, unique indexes and functions of the schema, each with what of it tells whether it does what it should
+// and is the same in every version of PostgreSQL.
+func (q *Queries) Guards(ctx context.Context) ([]GuardsRow, error) {
+	rows, err := q.db.Query(ctx, guards)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GuardsRow
+	for rows.Next() {
+		var i GuardsRow
+		if err := rows.Scan(
+			&i.Kind,
+			&i.TableName,
+			&i.Name,
+			&i.Definition,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const newestStream = `-- name: NewestStream :one
 SELECT (CASE WHEN isfinite(head_at) THEN head_at ELSE 'epoch' END)::timestamptz AS head_at, system_id, timeline
 FROM vault.audit_streams ORDER BY audit_streams.head_at DESC, stream_id LIMIT 1
@@ -102,6 +161,33 @@ func (q *Queries) NewestStream(ctx context.Context) (NewestStreamRow, error) {
 	var i NewestStreamRow
 	err := row.Scan(&i.HeadAt, &i.SystemID, &i.Timeline)
 	return i, err
+}
+
+const openTables = `-- name: OpenTables :many
+SELECT c.relname::text AS table_name FROM pg_catalog.pg_class c
+WHERE c.relnamespace = 'vault'::regnamespace AND c.relkind IN ('r', 'p') AND NOT (c.relrowsecurity AND c.relforcerowsecurity)
+ORDER BY 1
+`
+
+// Tables of the schema on which row security is off, or not forced on their owner.
+func (q *Queries) OpenTables(ctx context.Context) ([]string, error) {
+	rows, err := q.db.Query(ctx, openTables)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var table_name string
+		if err := rows.Scan(&table_name); err != nil {
+			return nil, err
+		}
+		items = append(items, table_name)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const secretsPage = `-- name: SecretsPage :many
@@ -180,39 +266,6 @@ func (q *Queries) StrongLogins(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		items = append(items, login)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const unguarded = `-- name: Unguarded :many
-SELECT format('row security of vault.%s is off, or not forced on its owner', c.relname)::text AS problem
-FROM pg_catalog.pg_class c
-WHERE c.relnamespace = 'vault'::regnamespace AND c.relkind IN ('r', 'p') AND NOT (c.relrowsecurity AND c.relforcerowsecurity)
-UNION ALL
-SELECT format('the trigger %s of vault.%s doesn''t always fire', t.tgname, c.relname)
-FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
-WHERE c.relnamespace = 'vault'::regnamespace AND NOT t.tgisinternal AND t.tgenabled <> 'A'
-ORDER BY 1
-`
-
-// Tables of the schema on which row security is off, or not forced on their owner, and triggers of the audit trail that somebody switched off
-// or made dependent on a session's setting.
-func (q *Queries) Unguarded(ctx context.Context) ([]string, error) {
-	rows, err := q.db.Query(ctx, unguarded)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []string
-	for rows.Next() {
-		var problem string
-		if err := rows.Scan(&problem); err != nil {
-			return nil, err
-		}
-		items = append(items, problem)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

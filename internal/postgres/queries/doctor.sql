@@ -16,17 +16,37 @@ ORDER BY v.secret_id, v.version;
 SELECT secret_id, name, revision, (CASE WHEN isfinite(deleted_at) THEN deleted_at ELSE 'epoch' END)::timestamptz AS deleted_at, mac, key_id
 FROM vault.deleted_secrets WHERE secret_id > @after ORDER BY secret_id LIMIT @max_rows;
 
--- name: Unguarded :many
--- Tables of the schema on which row security is off, or not forced on their owner, and triggers of the audit trail that somebody switched off
--- or made dependent on a session's setting.
-SELECT format('row security of vault.%s is off, or not forced on its owner', c.relname)::text AS problem
-FROM pg_catalog.pg_class c
+-- name: OpenTables :many
+-- Tables of the schema on which row security is off, or not forced on their owner.
+SELECT c.relname::text AS table_name FROM pg_catalog.pg_class c
 WHERE c.relnamespace = 'vault'::regnamespace AND c.relkind IN ('r', 'p') AND NOT (c.relrowsecurity AND c.relforcerowsecurity)
-UNION ALL
-SELECT format('the trigger %s of vault.%s doesn''t always fire', t.tgname, c.relname)
-FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
-WHERE c.relnamespace = 'vault'::regnamespace AND NOT t.tgisinternal AND t.tgenabled <> 'A'
 ORDER BY 1;
+
+-- name: Guards :many
+-- Triggers, policies, constraints, unique indexes and functions of the schema, each with what of it tells whether it does what it should
+-- and is the same in every version of PostgreSQL.
+SELECT 'trigger'::text AS kind, c.relname::text AS table_name, t.tgname::text AS name,
+       concat_ws(' ', n.nspname || '.' || f.proname, t.tgtype, t.tgenabled, t.tgattr, t.tgqual IS NULL)::text AS definition
+FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
+WHERE c.relnamespace = 'vault'::regnamespace AND NOT t.tgisinternal
+UNION ALL
+SELECT 'policy', p.tablename, p.policyname, concat_ws(' ', p.permissive, p.cmd, array_to_string(p.roles, ','), p.qual, p.with_check)
+FROM pg_catalog.pg_policies p WHERE p.schemaname = 'vault'
+UNION ALL
+SELECT 'constraint', c.relname, k.conname, k.contype::text
+FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
+WHERE c.relnamespace = 'vault'::regnamespace AND k.contype IN ('c', 'f', 'p', 'u', 'x')
+UNION ALL
+SELECT 'unique index', c.relname, x.relname, ''
+FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+WHERE c.relnamespace = 'vault'::regnamespace AND i.indisunique
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conindid = i.indexrelid)
+UNION ALL
+SELECT 'function', '', f.proname, concat_ws(' ', pg_get_function_identity_arguments(f.oid), f.prosecdef, array_to_string(f.proconfig, ';'),
+                                            encode(sha256(convert_to(f.prosrc, 'UTF8')), 'hex'))
+FROM pg_catalog.pg_proc f WHERE f.pronamespace = 'vault'::regnamespace
+ORDER BY 1, 2, 3;
 
 -- name: StrongLogins :many
 -- Members of the group roles that pass by row security.
