@@ -1,4 +1,4 @@
-// Package restore brings a vault back from a dump, as docs/restore.md says.
+// Package restore brings a vault back from a dump, as docs/restore.md says, and from a copy of its files.
 package restore
 
 import (
@@ -56,18 +56,12 @@ func sealkeep(t *testing.T, environ map[string]string, args ...string) (status i
 	return status, out.String()
 }
 
-// copied gives what a vault's database was while it was being used, in another cluster.
-func copied(t *testing.T, v *vaulttest.Vault) *pgtest.Database {
+// dumped gives what a vault's database was while it was being used, in another cluster.
+func dumped(t *testing.T, v *vaulttest.Vault) *pgtest.Database {
 	t.Helper()
 	dump, restore := program("pg_dump"), program("pg_restore")
 	if dump == "" || restore == "" {
-		t.Log("this PostgreSQL has no pg_dump and pg_restore: the copy is CREATE DATABASE … TEMPLATE, in the same cluster, with the vault stopped")
-		v.Stop(t)
-		fresh, other := pgtest.NewEmpty(t), pgtest.NewEmpty(t)
-		other.Exec(t, "DROP DATABASE "+fresh.Name())
-		other.Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+v.DB.Name()+"'")
-		other.Exec(t, "CREATE DATABASE "+fresh.Name()+" TEMPLATE "+v.DB.Name())
-		return fresh
+		t.Skip("this PostgreSQL has no pg_dump and pg_restore")
 	}
 	file := filepath.Join(t.TempDir(), "vault.dump")
 	stop := make(chan struct{})
@@ -94,8 +88,32 @@ func copied(t *testing.T, v *vaulttest.Vault) *pgtest.Database {
 	return fresh
 }
 
-func TestAVaultComesBackFromADump(t *testing.T) {
+// cloned gives what a vault's database was when the vault was stopped, in the same cluster: a copy of its files, as a base backup is.
+func cloned(t *testing.T, v *vaulttest.Vault) *pgtest.Database {
+	t.Helper()
+	v.Stop(t)
+	fresh, other := pgtest.NewEmpty(t), pgtest.NewEmpty(t)
+	other.Exec(t, "DROP DATABASE "+fresh.Name())
+	other.Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+v.DB.Name()+"'")
+	other.Exec(t, "CREATE DATABASE "+fresh.Name()+" TEMPLATE "+v.DB.Name())
+	return fresh
+}
+
+func TestAVaultComesBack(t *testing.T) {
 	t.Parallel()
+	t.Run("from a dump", func(t *testing.T) {
+		t.Parallel()
+		comesBack(t, dumped, true)
+	})
+	t.Run("from a copy of its files", func(t *testing.T) {
+		t.Parallel()
+		comesBack(t, cloned, false)
+	})
+}
+
+// comesBack copies a vault and uses the copy. moved tells that it is on another server then.
+func comesBack(t *testing.T, copied func(*testing.T, *vaulttest.Vault) *pgtest.Database, moved bool) {
+	t.Helper()
 	keys := sealkeeptest.KMSEnviron(t)
 	old := vaulttest.New(t, vaulttest.Config{KMS: keys})
 	for _, name := range []string{"app/key", "app/busy", "app/gone"} {
@@ -109,8 +127,8 @@ func TestAVaultComesBackFromADump(t *testing.T) {
 	restored := vaulttest.On(t, old.AdminToken, vaulttest.Config{
 		Database: fresh, KMS: keys, Options: []sealkeeptest.Option{sealkeeptest.WithReadAuth("ip+token")},
 	})
-	if log := restored.Log.String(); program("pg_dump") != "" && !strings.Contains(log, "the database was restored or failed over") {
-		t.Errorf("the process doesn't warn of it:\n%s", log)
+	if log := restored.Log.String(); strings.Contains(log, "the database was restored or failed over") != moved {
+		t.Errorf("on another server: %v; the process says:\n%s", moved, log)
 	}
 	for _, as := range []string{restored.AdminToken, token} {
 		got := restored.Do(t, http.MethodGet, "/v1/secrets/app/key", nil, sealkeeptest.WithToken(as)).Want(t, http.StatusOK).Text("value")
