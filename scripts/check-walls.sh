@@ -18,6 +18,7 @@ deny  internal/randomness   code os
 allow internal/randomness   code crypto/rand
 deny  internal/vault        code crypto/rand
 deny  internal/envelope     code crypto/rand
+deny  internal/boot         code crypto/rand
 allow internal/vault        code ~/internal/randomness
 deny  internal/postgres     code crypto/rand
 deny  internal/canon        code log/slog

@@ -11,9 +11,9 @@ package boot
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -26,6 +26,7 @@ import (
 	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/process"
+	"github.com/sealkeep/sealkeep/internal/randomness"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
 	"github.com/sealkeep/sealkeep/internal/telemetry"
 	"github.com/sealkeep/sealkeep/internal/vault"
@@ -63,7 +64,10 @@ func NewAPI(ctx context.Context, cfg *API, log *slog.Logger) (*APIProcess, error
 }
 
 func (p *APIProcess) build(ctx context.Context, cfg *API) error {
-	name := processName("api")
+	name, err := processName("api", randomness.Reader)
+	if err != nil {
+		return err
+	}
 	metrics := telemetry.NewRegistry("api", process.Version)
 
 	keeper, err := newKeeper(ctx, cfg.KMS, cfg.masterKey, cfg.allowedKeys, p.log, metrics)
@@ -206,18 +210,17 @@ func (p *APIProcess) Vault() *vault.Vault { return p.vault }
 // Ready tells whether the process would serve a request, as its readiness probes do.
 func (p *APIProcess) Ready(ctx context.Context) error { return p.readiness.Ready(ctx) }
 
-// processName names this process uniquely: in pg_stat_activity, and in the audit trail's streams, which outlive it.
-func processName(program string) string {
+// processName names this process uniquely: in pg_stat_activity, and in the audit trail's streams, which outlive it. Two of one name would
+// take each other's streams for their own, so a source of randomness that doesn't work makes none.
+func processName(program string, random io.Reader) (string, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
+	var drawn [randomness.MinDraw]byte
+	if _, err := random.Read(drawn[:]); err != nil {
+		return "", fmt.Errorf("naming this process: %w", err)
+	}
 	// PostgreSQL keeps 63 bytes of a name, and the random part matters most.
-	return fmt.Sprintf("%s/%.40s/%s", program, host, randomHex(4))
-}
-
-func randomHex(bytes int) string {
-	b := make([]byte, bytes)
-	_, _ = rand.Read(b) // it never fails: the program would have ended
-	return fmt.Sprintf("%x", b)
+	return fmt.Sprintf("%s/%.40s/%x", program, host, drawn[:4]), nil
 }

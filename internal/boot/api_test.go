@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/internal/config"
 	"github.com/sealkeep/sealkeep/internal/pgtest"
+	"github.com/sealkeep/sealkeep/internal/randomness"
 )
 
 func TestAllProblemsAreReportedTogether(t *testing.T) {
@@ -286,8 +288,12 @@ func TestWeakConnectionsAreWarnedOf(t *testing.T) {
 
 func TestProcessNameFitsItsPlaces(t *testing.T) {
 	t.Parallel()
-	name := processName("api")
-	if len(name) > 63 || !strings.HasPrefix(name, "api/") || name == processName("api") {
-		t.Errorf("got %s", name)
+	name, err := processName("api", randomness.Reader)
+	another, otherErr := processName("api", randomness.Reader)
+	if err != nil || otherErr != nil || len(name) > 63 || !strings.HasPrefix(name, "api/") || name == another {
+		t.Errorf("got %s and %s: %v, %v", name, another, err, otherErr)
+	}
+	if name, err := processName("api", randomness.New(bytes.NewReader(make([]byte, 64)))); name != "" || !errors.Is(err, randomness.ErrRepetition) {
+		t.Errorf("from a stuck source: %q, %v", name, err)
 	}
 }

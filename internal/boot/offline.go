@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/sealkeep/sealkeep/internal/postgres"
+	"github.com/sealkeep/sealkeep/internal/randomness"
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
 
@@ -24,7 +25,11 @@ func OpenOffline(ctx context.Context, cfg *Offline, log *slog.Logger) (database 
 	}
 	c.add(opened.Close)
 	warnDatabase(log, cfg.Database)
-	if database, err = openDatabase(ctx, cfg.Database, processName("sealkeep")); err != nil {
+	name, err := processName("sealkeep", randomness.Reader)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if database, err = openDatabase(ctx, cfg.Database, name); err != nil {
 		return nil, nil, nil, err
 	}
 	c.add(database.Close)

@@ -20,7 +20,7 @@ func requestID(h http.Header) string {
 }
 
 // generators make request ids. Each is a strong generator of its own, seeded by the system, which to ask for every id
-// would take ten times as long. Nothing rests on ids being secret.
+// would take ten times as long. Nothing rests on ids being secret or unique: a client may send any.
 var generators = sync.Pool{New: func() any {
 	var seed [32]byte
 	_, _ = rand.Read(seed[:]) // it never fails: the program would have ended

@@ -1,5 +1,8 @@
-// Package randomness is where keys, nonces, ids, tokens and generated values come from, and what tells a source that is
-// broken from one that works.
+// Package randomness is where keys, nonces, ids, tokens, generated values and the names of processes come from, and what tells a source
+// that is broken from one that works.
+//
+// What need not be unguessable, nor unique for anything to be safe, doesn't come from here: a request's id, which its client may choose
+// just as well; the name of a token that `sealkeep dev` recovers, which the database keeps unique; and jitter.
 //
 // Invariants:
 //   - I4: a draw is whole and passes the health tests, or it is an error and gives no byte: a source that fails, runs short, is
