@@ -14,9 +14,9 @@ func (a *app) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check the whole vault: schema, rights, keys, and every row",
-		Long: `Check that the database is as the vault wrote it: the schema, row security, policies, triggers and constraints, the keyring, the
-grants' snapshot, the MAC of every secret, version and deleted secret, and the audit partitions ahead. One line is
-printed for each finding. Nothing is changed.
+		Long: `Check that the database is as the vault wrote it: the schema, row security, policies, triggers and constraints, the
+keyring, the grants' snapshot, the MAC of every secret, version and deleted secret, and the audit partitions ahead. One
+line is printed for each finding. Nothing is changed.
 
 --against-audit also verifies the audit trail and compares the tables with what it tells, which finds tables that were
 put back to an older state, every MAC of which is true. Tables and trail that were put back together are not found by
