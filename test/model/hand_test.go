@@ -89,9 +89,9 @@ func (c *client) editByHand(n *name) *call {
 	return c.lookAround(n, f, events)
 }
 
-// reseal makes the edited rows' MACs. The secret's revision stays: it is an edit, and not a state that was put back.
+// reseal makes the edited rows' MACs, as who holds the keys would: a state of another revision, or it would be refused as a fork.
 func (r *run) reseal(ctx context.Context, tx pgx.Tx, f found) error {
-	return sealkeeptest.ResealSecret(ctx, tx, r.keys, uuid.MustParse(f.id), 0)
+	return sealkeeptest.ResealSecret(ctx, tx, r.keys, uuid.MustParse(f.id), 1)
 }
 
 // lookAround asks both processes for what was just edited.
