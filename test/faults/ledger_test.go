@@ -161,6 +161,13 @@ func versionOf(etag string) (version int64) {
 	return version
 }
 
+// keepRemoved keeps what changes remove of versions that ended long ago, so that every one can be held against what was answered.
+const keepRemoved = `
+	CREATE TABLE public.removed (LIKE vault.secret_versions);
+	CREATE FUNCTION public.keep_removed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+		$$ BEGIN INSERT INTO public.removed SELECT OLD.*; RETURN OLD; END $$;
+	CREATE TRIGGER keep_removed BEFORE DELETE ON vault.secret_versions FOR EACH ROW EXECUTE FUNCTION public.keep_removed()`
+
 type stored struct {
 	Name    string
 	Version int64
@@ -175,7 +182,10 @@ func (l *load) checkChanges(records map[string][]vaulttest.Record) {
 	versions := map[string]stored{}
 	for _, s := range pgtest.Query[stored](l.t, l.vault.DB, `
 		SELECT s.name, v.version, v.version_uid::text, v.state, s.current_version
-		FROM vault.secrets s LEFT JOIN vault.secret_versions v ON v.secret_id = s.id ORDER BY 1, 2`) {
+		FROM vault.secrets s LEFT JOIN (
+			SELECT secret_id, version, version_uid, state FROM vault.secret_versions
+			UNION ALL SELECT secret_id, version, version_uid, state FROM public.removed
+		) v ON v.secret_id = s.id ORDER BY 1, 2`) {
 		versions[fmt.Sprintf("%s@%d", s.Name, s.Version)] = s
 	}
 	deleted := map[string]bool{}

@@ -75,6 +75,7 @@ type load struct {
 func startLoad(t *testing.T, v *vaulttest.Vault, clients int) *load {
 	t.Helper()
 	l := &load{t: t, vault: v, prefix: fmt.Sprintf("load%d-", rand.Int32()), stop: make(chan struct{})}
+	v.DB.Exec(t, keepRemoved)
 	for i := range hotSecrets {
 		l.mustCreate(map[string]any{"name": hot(i), "kind": "manual", "value": "first"})
 	}
