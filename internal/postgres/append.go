@@ -100,7 +100,8 @@ SELECT (SELECT count(*) FROM added), clock_timestamp(), (SELECT epoch FROM vault
 	heldFrom    = `
 FROM (SELECT array_agg(ctid) AS places, array_agg(xmin) AS xmins, array_agg(id) AS ids
       FROM ONLY vault.secrets WHERE ctid = ANY($18::tid[])) AS s,
-     (SELECT array_agg(ctid) AS places, array_agg(xmin) AS xmins, array_agg(version_uid) AS ids
+     (SELECT array_agg(ctid) AS places, array_agg(xmin) AS xmins,
+             array_agg(coalesce(version_uid, '00000000-0000-0000-0000-000000000000')) AS ids
       FROM ONLY vault.secret_versions
       WHERE ctid = ANY($19::tid[]) AND (expires_at IS NULL OR expires_at > clock_timestamp())) AS v`
 

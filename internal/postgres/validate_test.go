@@ -178,6 +178,20 @@ func TestAppend_TellsWhichHeldRowsAreNoLongerWhatTheyWere(t *testing.T) {
 			t.Errorf("stale are %v", got)
 		}
 	})
+	t.Run("a row without a uid, which no vault writes, and nobody else's answer", func(t *testing.T) {
+		d.Exec(t, "ALTER TABLE vault.secret_versions ALTER version_uid DROP NOT NULL")
+		d.Exec(t, "UPDATE vault.secret_versions SET version_uid = NULL, expires_at = now() + interval '1 hour' WHERE secret_id = $1 AND version = 1", three.ID)
+		type row struct {
+			Place pgtype.TID
+			Xmin  uint32
+		}
+		r := pgtest.Query[row](t, d, "SELECT ctid, xmin FROM vault.secret_versions WHERE version_uid IS NULL")[0]
+		without := held(one, 0)
+		without.Version = postgres.Tuple{Block: r.Place.BlockNumber, Offset: r.Place.OffsetNumber, Xmin: r.Xmin}
+		if got := stale(held(one, 0), without); !slices.Equal(got, []int{1}) {
+			t.Errorf("stale are %v", got)
+		}
+	})
 	t.Run("many, in order", func(t *testing.T) {
 		unknown := held(one, 0)
 		unknown.Secret.Block = 1 << 20
