@@ -29,7 +29,7 @@ func TestI4_ANullAnywhereIsRefusedAndStopsNobody(t *testing.T) {
 	// Whatever holds a row to its form goes first, as an insider would have it.
 	f.db.Exec(t, `DO $$ DECLARE c record; BEGIN
 		FOR c IN SELECT conrelid::regclass AS t, conname FROM pg_constraint
-			WHERE conrelid IN ('vault.secrets'::regclass, 'vault.secret_versions'::regclass) ORDER BY contype = 'p' LOOP
+			WHERE conrelid IN ('vault.secrets'::regclass, 'vault.secret_versions'::regclass) AND contype <> 'n' ORDER BY contype = 'p' LOOP
 			EXECUTE format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I CASCADE', c.t, c.conname); END LOOP;
 		FOR c IN SELECT table_name AS t, column_name AS conname FROM information_schema.columns
 			WHERE table_schema = 'vault' AND table_name IN ('secrets', 'secret_versions') LOOP
