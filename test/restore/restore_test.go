@@ -4,6 +4,7 @@ package restore
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -39,6 +40,19 @@ func program(name string) string {
 	return path
 }
 
+// major is the major version of a client program.
+func major(t *testing.T, path string) (version int) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), path, "--version").Output()
+	if err == nil {
+		_, err = fmt.Sscanf(string(out), filepath.Base(path)+" (PostgreSQL) %d", &version)
+	}
+	if err != nil {
+		t.Fatalf("%s --version: %q, %v", path, out, err)
+	}
+	return version
+}
+
 func run(t *testing.T, name string, args ...string) {
 	t.Helper()
 	if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
@@ -62,6 +76,9 @@ func dumped(t *testing.T, v *vaulttest.Vault) *pgtest.Database {
 	dump, restore := program("pg_dump"), program("pg_restore")
 	if dump == "" || restore == "" {
 		t.Skip("this PostgreSQL has no pg_dump and pg_restore")
+	}
+	if server := pgtest.Query[int](t, v.DB, "SELECT current_setting('server_version_num')::int / 10000")[0]; major(t, dump) < server {
+		t.Skipf("pg_dump of PostgreSQL %d is the newest here, and refuses a server of %d", major(t, dump), server)
 	}
 	file := filepath.Join(t.TempDir(), "vault.dump")
 	stop := make(chan struct{})
