@@ -89,12 +89,15 @@ func (x *examiner) compareDeleted(row *db.DeletedSecretsPageRow, genuine bool) {
 	}
 }
 
-// compareRest reports what the trail tells of and the tables don't have.
+// compareRest reports what the trail tells of and the tables don't have, and what it tells twice.
 func (x *examiner) compareRest() {
 	if x.told == nil {
 		return
 	}
 	for _, t := range x.told.secrets {
+		if twice := t.made.madeTwice("revision", "revisions"); twice != "" {
+			x.find("secrets", "secret %q: %s: an older state was put back and written on", t.name, twice)
+		}
 		switch {
 		case t.unproven:
 		case t.deleted && !t.remaining:
@@ -106,8 +109,13 @@ func (x *examiner) compareRest() {
 	}
 }
 
-// compareGrants holds the grants against the trail, if they verify.
+// compareGrants holds the grants against the trail, if they verify, and the trail against itself.
 func (x *examiner) compareGrants() {
+	for i := range x.told.epochs {
+		if twice := x.told.epochs[i].madeTwice("epoch", "epochs"); twice != "" {
+			x.find("grants", "%s: older grants were put back and changed", twice)
+		}
+	}
 	if x.grants == nil {
 		return
 	}

@@ -12,7 +12,7 @@ import (
 
 // told is what the audit trail tells that the tables hold: of each secret, role and token the last change. It keeps some hundred
 // bytes of each, whatever their number of records. Records of one secret are ordered by the revision that they made, those of grants by
-// the epoch, which no clock can reorder.
+// the epoch, which no clock can reorder. Each is made by one change: two of one number say that an older state was put back between.
 type told struct {
 	since     time.Time // what is older went with its day's partition; zero if nothing did
 	secrets   map[uuid.UUID]toldSecret
@@ -21,10 +21,13 @@ type told struct {
 	epoch     int64 // the highest that a record tells of
 	discarded int64 // the epoch at which all grants before were given up; 0 is never
 	vague     int64 // records of changes that don't tell what they left
+	epochs    epochs
+	keyring   change // the last one that a record of the keyring told of: it writes one for each root
 }
 
 type toldSecret struct {
 	revision, version                     int64
+	made                                  made // by proven records
 	name                                  string
 	deleted, unproven, present, remaining bool // the last two: the tables have it, or what remains of it
 }
@@ -78,8 +81,8 @@ func (t *told) hear(r *db.RecordsRow, proven bool) {
 		t.vague++
 		return
 	}
-	if proven {
-		t.epoch = max(t.epoch, facts.Epoch)
+	if proven && facts.Epoch > 0 {
+		t.hearEpoch(r, facts.Epoch)
 	}
 	switch r.Action {
 	case ActionCreate, ActionUpdate, ActionRotate, ActionRewrap, ActionRemac, ActionDelete:
@@ -98,17 +101,34 @@ func (t *told) hear(r *db.RecordsRow, proven bool) {
 	}
 }
 
+// hearEpoch counts an epoch that a change of the grants or the keyring made.
+func (t *told) hearEpoch(r *db.RecordsRow, epoch int64) {
+	t.epoch = max(t.epoch, epoch)
+	if r.Action == ActionKeyringRotate || r.Action == ActionKeyringRetire {
+		this := change{r.StreamID, epoch}
+		if this == t.keyring {
+			return
+		}
+		t.keyring = this
+	}
+	t.epochs.hear(epoch)
+}
+
 func (t *told) hearSecret(r *db.RecordsRow, facts *changeFacts, proven bool) {
 	if facts.SecretID == uuid.Nil || facts.Revision == 0 || r.SecretName == nil || r.Version == nil {
 		t.vague++
 		return
 	}
 	before, known := t.secrets[facts.SecretID]
+	if proven {
+		before.made.hear(facts.Revision)
+	}
 	if known && before.revision >= facts.Revision {
+		t.secrets[facts.SecretID] = before
 		return
 	}
 	next := toldSecret{
-		revision: facts.Revision, version: *r.Version, name: before.name, deleted: r.Action == ActionDelete, unproven: !proven,
+		revision: facts.Revision, version: *r.Version, name: before.name, deleted: r.Action == ActionDelete, unproven: !proven, made: before.made,
 	}
 	if !known {
 		next.name = *r.SecretName // kept once: a secret's name never changes
