@@ -69,11 +69,15 @@ func (a *app) printExamination(r *vault.Examination) error {
 	for _, note := range r.Notes {
 		fmt.Fprintln(a.Stdout, "note: "+printable(note))
 	}
-	fmt.Fprintf(a.Stdout, "checked: %d secrets with %d versions, %d deleted ones, %d roles with %d permissions, %d tokens\n",
-		r.Secrets, r.Versions, r.Deleted, r.Roles, r.Permissions, r.Tokens)
+	fmt.Fprintf(a.Stdout, "checked: %s with %s, %s; %s with %s, %s\n",
+		counted(r.Secrets, "secret"), counted(r.Versions, "version"), counted(r.Deleted, "deleted secret"),
+		counted(r.Roles, "role"), counted(r.Permissions, "permission"), counted(r.Tokens, "token"))
 	if t := r.Trail; t != nil {
-		fmt.Fprintf(a.Stdout, "compared with %d records in %d streams; of %d secrets, roles and tokens they don't tell the last change\n",
-			t.Records, t.Streams, r.Untold)
+		untold := ""
+		if r.Untold > 0 {
+			untold = fmt.Sprintf("; they don't tell the last change of %d of the secrets, roles and tokens", r.Untold)
+		}
+		fmt.Fprintf(a.Stdout, "compared with %s in %s%s\n", counted(t.Records, "record"), counted(t.Streams, "stream"), untold)
 	}
 	var err error
 	if r.Found == 0 {
@@ -82,6 +86,14 @@ func (a *app) printExamination(r *vault.Examination) error {
 		_, err = fmt.Fprintf(a.Stdout, "FINDINGS: %d\n", r.Found)
 	}
 	return err
+}
+
+// counted is a number with what it counts, which takes an s for all but one.
+func counted(n int64, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 // examination is a report as JSON.

@@ -128,6 +128,9 @@ func (x *examiner) prepare(ctx context.Context, database *postgres.DB, keeper Ke
 		return fault.New(fault.Conflict, "this vault is not initialised: run `sealkeep init`")
 	}
 	keys, err := OpenKeyring(ctx, database, keeper, id, integrity.Purposes()...)
+	if err != nil && !errors.Is(err, integrity.ErrForged) && !errors.Is(err, integrity.ErrBadRoot) && !errors.Is(err, integrity.ErrNoRoot) {
+		return err // another key, most often: that tells nothing of the rows
+	}
 	if err != nil {
 		return broken("keyring", err)
 	}

@@ -175,7 +175,7 @@ func comesBack(t *testing.T, copied func(*testing.T, *vaulttest.Vault) *pgtest.D
 			t.Log("with AWS KMS another key is another account's: the local keeper shows it")
 		}
 		environ["VAULT_KMS_MODE"], environ["VAULT_LOCAL_MASTER_KEY"] = "local", strings.Repeat("0badf00d", 8)
-		if status, out := sealkeep(t, environ, "doctor"); status != 1 || !strings.Contains(out, "is this the vault's own KMS key?") {
+		if status, out := sealkeep(t, environ, "doctor"); status != 2 || !strings.Contains(out, "is this the vault's own KMS key?") {
 			t.Errorf("doctor: status %d\n%s", status, out)
 		}
 		environ["VAULT_DATABASE_URL"] = fresh.URL("sealkeep_api")
