@@ -54,6 +54,7 @@ func (a *app) tokenRecoverCommand() *cobra.Command {
 	var (
 		expires secondsFlag
 		discard bool
+		yes     bool
 		out     outputFlags
 	)
 	cmd := &cobra.Command{
@@ -62,7 +63,8 @@ func (a *app) tokenRecoverCommand() *cobra.Command {
 		Long: `Issue a new token of the role admin, for when all admin tokens are lost. It is shown once, and audited.
 
 The roles and tokens that are there must be as the vault wrote them. If somebody changed them in the
-database, put it back as it was, or give them up with --discard-grants: then this token is the only one.
+database, put it back as it was, or give them up with --discard-grants: then this token is the only one. Its
+name has to be typed again then, unless --yes is given.
 
 ` + offlineHelp,
 		Args: oneName("new token"),
@@ -74,11 +76,18 @@ database, put it back as it was, or give them up with --discard-grants: then thi
 			if err := out.check(); err != nil {
 				return err
 			}
+			if discard && !yes {
+				err := a.confirmName(cmd.Context(), name, "This removes every role and token that is there, for good; the new token "+name+" will be the only one.")
+				if err != nil {
+					return err
+				}
+			}
 			return a.recoverToken(cmd.Context(), vault.Recovery{Name: name, ExpiresInSecs: expires.orNil(), DiscardGrants: discard}, out)
 		},
 	}
 	cmd.Flags().Var(&expires, "expires-in", "how long the token is good for, "+durationHelp+" (default for ever)")
 	cmd.Flags().BoolVar(&discard, "discard-grants", false, "remove every role and token that is there")
+	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
 	out.add(cmd)
 	return cmd
 }
