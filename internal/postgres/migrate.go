@@ -36,29 +36,63 @@ func Migrate(ctx context.Context, connString string) error {
 	})
 }
 
-// MigrationStatuses lists all migrations that this binary knows, in order.
+// MigrationStatuses lists all migrations that this binary knows, in order. It reads, and makes nothing: the library, asked for the same,
+// makes its table first.
 func MigrationStatuses(ctx context.Context, connString string) ([]MigrationStatus, error) {
-	var statuses []MigrationStatus
-	err := withMigrations(ctx, connString, func(provider *goose.Provider) error {
-		known, err := provider.Status(ctx)
-		if err != nil {
-			return fmt.Errorf("reading the schema's version: %w", err)
-		}
-		for _, m := range known {
-			statuses = append(statuses, MigrationStatus{
-				Version: m.Source.Version, File: m.Source.Path,
-				Applied: m.State == goose.StateApplied, AppliedAt: m.AppliedAt,
-			})
-		}
-		return nil
-	})
-	return statuses, err
+	files, err := migrationFiles()
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := pgx.ParseConfig(connString)
+	if err != nil {
+		return nil, errConnString
+	}
+	cfg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connecting: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	applied, err := appliedMigrations(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	for i := range files {
+		files[i].AppliedAt, files[i].Applied = applied[files[i].Version]
+	}
+	return files, nil
 }
+
+// appliedMigrations tells when each migration was applied that was.
+func appliedMigrations(ctx context.Context, conn *pgx.Conn) (map[int64]time.Time, error) {
+	applied := map[int64]time.Time{}
+	rows, err := conn.Query(ctx, "SELECT version_id, max(tstamp) FROM "+versionTable+" WHERE is_applied GROUP BY version_id")
+	if err == nil {
+		var version int64
+		var at time.Time
+		_, err = pgx.ForEachRow(rows, []any{&version, &at}, func() error {
+			applied[version] = at
+			return nil
+		})
+	}
+	var refused *pgconn.PgError
+	switch {
+	case errors.As(err, &refused) && (refused.Code == "42P01" || refused.Code == "3F000"):
+		return applied, nil // an empty database
+	case err != nil:
+		return nil, fmt.Errorf("reading the schema's version: %w", err)
+	case len(applied) == 0: // the table always has a row: row security hides them
+		return nil, errors.New("reading the schema's version: this login is not shown it")
+	}
+	return applied, nil
+}
+
+var errConnString = errors.New("the database's connection string can't be parsed: see VAULT_DATABASE_URL and VAULT_PG_*")
 
 func withMigrations(ctx context.Context, connString string, use func(*goose.Provider) error) error {
 	cfg, err := pgx.ParseConfig(connString)
 	if err != nil {
-		return errors.New("the database's connection string can't be parsed: see VAULT_DATABASE_URL and VAULT_PG_*")
+		return errConnString
 	}
 	cfg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	sqlDB := stdlib.OpenDB(*cfg)
@@ -84,21 +118,31 @@ func withMigrations(ctx context.Context, connString string, use func(*goose.Prov
 	return use(provider)
 }
 
-// LatestSchema is the newest schema version that this binary knows.
-func LatestSchema() (int64, error) {
-	entries, err := migrations.Files.ReadDir(".")
+// migrationFiles lists the migrations that this binary knows, in order, none of them applied.
+func migrationFiles() ([]MigrationStatus, error) {
+	entries, err := migrations.Files.ReadDir(".") // by name, and so by number
 	if err != nil {
-		return 0, fmt.Errorf("reading the migrations: %w", err)
+		return nil, fmt.Errorf("reading the migrations: %w", err)
 	}
-	var latest int64
-	for _, entry := range entries {
+	files := make([]MigrationStatus, len(entries))
+	for i, entry := range entries {
 		version, err := goose.NumericComponent(entry.Name())
 		if err != nil {
-			return 0, fmt.Errorf("migration %s has no number: %w", entry.Name(), err)
+			return nil, fmt.Errorf("migration %s has no number: %w", entry.Name(), err)
 		}
-		latest = max(latest, version)
+		files[i] = MigrationStatus{Version: version, File: entry.Name()}
 	}
-	return latest, nil
+	return files, nil
+}
+
+// LatestSchema is the newest schema version that this binary knows.
+func LatestSchema() (int64, error) {
+	files, err := migrationFiles()
+	var latest int64
+	for i := range files {
+		latest = max(latest, files[i].Version)
+	}
+	return latest, err
 }
 
 // CheckSchema refuses a database whose schema is not the one that this binary was built for, in one sentence that says
