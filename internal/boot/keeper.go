@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -22,9 +23,12 @@ func parseMasterKey(k config.KMS) (sensitive.Bytes, []config.Problem) {
 	}
 	key, err := kms.ParseMasterKey(k.MasterKey.Reveal())
 	if err != nil {
-		return sensitive.Bytes{}, []config.Problem{
-			{Variable: "VAULT_LOCAL_MASTER_KEY", Message: "isn't a key: write 32 bytes as 64 hexadecimal digits or as base64"},
+		const form = "32 bytes as 64 hexadecimal digits or as base64"
+		message := "isn't a key: write " + form
+		if strings.HasSuffix(k.MasterKeyVariable, "_FILE") {
+			message = "names a file that holds no key: it is to hold " + form
 		}
+		return sensitive.Bytes{}, []config.Problem{{Variable: k.MasterKeyVariable, Message: message}}
 	}
 	return key, nil
 }

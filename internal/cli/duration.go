@@ -2,32 +2,49 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
 )
 
-const day = 24 * time.Hour
+const (
+	day     = 24 * time.Hour
+	maxDays = 36500
+)
 
 // durationHelp describes what parseSeconds takes.
 const durationHelp = "such as 90d, 12h or 1h30m"
 
 // parseSeconds reads a length of time in whole seconds: days as "90d", anything smaller as Go writes it.
 func parseSeconds(s string) (int64, error) {
-	problem := errors.New("give a length of time in whole seconds, " + durationHelp)
 	d, err := time.ParseDuration(s)
 	if days, isDays := strings.CutSuffix(s, "d"); isDays {
 		var n int64
 		n, err = strconv.ParseInt(days, 10, 64)
-		if n > 36500 || n < 0 {
-			return 0, problem
+		d = time.Duration(min(max(n, -1), maxDays+1)) * day // what is out of range stays so, and doesn't overflow
+		if errors.Is(err, strconv.ErrRange) {
+			err = nil
 		}
-		d = time.Duration(n) * day
 	}
-	if err != nil || d < 0 || d%time.Second != 0 {
-		return 0, problem
+	switch {
+	case err != nil && isNumber(s):
+		return 0, fmt.Errorf("%s of what? Name the unit: %ss, %sm, %sh or %sd", s, s, s, s, s)
+	case err != nil:
+		return 0, errors.New("give a length of time with its unit, " + durationHelp)
+	case d < 0:
+		return 0, errors.New("a length of time isn't negative: give one " + durationHelp)
+	case d > maxDays*day:
+		return 0, fmt.Errorf("that is too long: give %dd at most", maxDays)
+	case d%time.Second != 0:
+		return 0, errors.New("give whole seconds, " + durationHelp)
 	}
 	return int64(d / time.Second), nil
+}
+
+// isNumber tells whether a text is a number without a unit, short enough to be said again.
+func isNumber(s string) bool {
+	return len(s) > 0 && len(s) <= 12 && strings.Trim(s, "0123456789") == ""
 }
 
 // showSeconds is the shortest form that parseSeconds reads back.

@@ -183,7 +183,8 @@ func (a *app) printRotated(done *vault.KeyRotated) error {
 }
 
 func (a *app) keyringFillCommand() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "fill",
 		Short: "Wrap the vault's own keys under the recovery key as well",
 		Long: `Add to the keyring's roots the wrapping that they lack, because the recovery key was configured later, or was
@@ -205,12 +206,21 @@ away when they were made. The keys of secrets get theirs from the API by itself.
 			if err != nil {
 				return offlineProblem(cmd.Context(), err)
 			}
-			if n == 0 {
-				_, err = fmt.Fprintln(a.Stdout, "every key has both wrappings")
-				return err
-			}
-			_, err = fmt.Fprintf(a.Stdout, "%d keys got the wrapping that they lacked\n", n)
-			return err
+			return a.printFilled(n, asJSON)
 		},
 	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func (a *app) printFilled(n int, asJSON bool) error {
+	if asJSON {
+		return marshalJSON(a.Stdout, map[string]any{"filled": n})
+	}
+	text := counted(int64(n), "key") + " got the wrapping that was lacking"
+	if n == 0 {
+		text = "every key has both wrappings"
+	}
+	_, err := fmt.Fprintln(a.Stdout, text)
+	return err
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/sealkeep/sealkeep/internal/pgtest"
@@ -58,6 +59,7 @@ func TestKeyring_ListsRotatesAndSaysWhatItDid(t *testing.T) {
 	sh.run("audit verify --database").ends(0)
 	sh.run("token recover spare").ok()
 	sh.run("keyring rotate --purpose checkpoint --json").ok().shows(`"purpose": "checkpoint"`, `"retired": []`)
+	sh.run("keyring fill --json").ends(1).says("VAULT_KMS_RECOVERY_KEY_ID")
 	sh.run("keyring fill").ends(1).says("VAULT_KMS_RECOVERY_KEY_ID")
 	sh.with("VAULT_LOCAL_MASTER_KEY", newMasterKey(t)).run("keyring list").ends(1).says("KMS key")
 
@@ -65,4 +67,19 @@ func TestKeyring_ListsRotatesAndSaysWhatItDid(t *testing.T) {
 	sh.run("keyring rotate").ends(1).says("no key was retired", "token")
 	d.Exec(t, "UPDATE vault.keyring SET retired_at = NULL WHERE retired_at IS NOT NULL")
 	sh.run("keyring list").ends(1).says("somebody changed it")
+}
+
+func TestKeyringFill_SaysHowManyGotAWrapping(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]string{0: "every key has both wrappings\n", 1: "1 key got the wrapping that was lacking\n", 4: "4 keys got the wrapping that was lacking\n"} {
+		var text, object strings.Builder
+		if err := (&app{Invocation: Invocation{Stdout: &text}}).printFilled(n, false); err != nil || text.String() != want {
+			t.Errorf("%q, %v", text.String(), err)
+		}
+		err := (&app{Invocation: Invocation{Stdout: &object}}).printFilled(n, true)
+		var said struct{ Filled int }
+		if err != nil || json.Unmarshal([]byte(object.String()), &said) != nil || said.Filled != n || !strings.Contains(object.String(), "filled") {
+			t.Errorf("%q, %v", object.String(), err)
+		}
+	}
 }

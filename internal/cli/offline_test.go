@@ -2,6 +2,8 @@ package cli
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -30,8 +32,11 @@ func TestMigrate_BringsAnEmptyDatabaseUpToDate(t *testing.T) {
 	t.Parallel()
 	d := pgtest.NewEmpty(t)
 	owner := shell{t, map[string]string{"VAULT_DATABASE_URL": d.URL(pgtest.Migrator)}}
-	if r := owner.run("migrate status").ok(); strings.Contains(r.stdout, "yes") {
+	if r := owner.run("migrate status").ok().shows("no "); strings.Contains(r.stdout, "yes") {
 		t.Errorf("an empty database is migrated:\n%s", r.stdout)
+	}
+	if made := pgtest.Query[int64](t, d, "SELECT count(*) FROM pg_namespace WHERE nspname = 'vault'"); made[0] != 0 {
+		t.Error("asking for the status made the schema")
 	}
 	owner.run("migrate up").ok().shows("the schema is at version")
 	owner.run("migrate up").ok()
@@ -50,6 +55,12 @@ func TestMigrate_BringsAnEmptyDatabaseUpToDate(t *testing.T) {
 			t.Errorf("%s is not applied", m.File)
 		}
 	}
+	readOnly := "ALTER ROLE " + pgtest.Migrator + " IN DATABASE " + d.Name()
+	d.Exec(t, readOnly+" SET default_transaction_read_only = on")
+	if again := owner.run("migrate status --json").ok(); again.stdout != r.stdout {
+		t.Errorf("where nothing may be written the status is\n%s", again.stdout)
+	}
+	d.Exec(t, readOnly+" RESET ALL")
 	owner.with("VAULT_DATABASE_URL", "").run("migrate up").ends(1).says("VAULT_DATABASE_URL")
 	operator(t, d).run("migrate up").ends(1).says("CREATEROLE", "VAULT_DATABASE_URL")
 }
@@ -117,6 +128,12 @@ func TestOffline_NamesWhatToFix(t *testing.T) {
 	nobody.run("migrate up").ends(1).says("PostgreSQL can't be reached", "VAULT_DATABASE_URL").hides("CANARY")
 	nobody.run("audit verify --database").ends(2).says("PostgreSQL can't be reached").hides("CANARY")
 	sh.with("VAULT_LOCAL_MASTER_KEY", "CANARY").run("init").ends(1).says("VAULT_LOCAL_MASTER_KEY").hides("CANARY")
+	short := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(short, []byte("CANARY"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sh.with("VAULT_LOCAL_MASTER_KEY", "").with("VAULT_LOCAL_MASTER_KEY_FILE", short).run("init").ends(1).
+		says("VAULT_LOCAL_MASTER_KEY_FILE: names a file that holds no key").hides("CANARY")
 	sh.run("audit verify").ends(2).says("--database")
 }
 
@@ -129,8 +146,16 @@ func TestTokenRecover_MakesAnAdminTokenAndIsAudited(t *testing.T) {
 	sh.run("token recover spare").ends(1).says("exists")
 	sh.run("token recover --raw").ends(2)
 	sh.run("token recover ../x").ends(2)
+	sh.run("token recover only --discard-grants").ends(2).says("nobody can confirm this: give --yes")
+	if got := pgtest.Query[int64](t, d, "SELECT count(*) FROM vault.admin_tokens"); got[0] != 2 {
+		t.Errorf("%d tokens are left of 2", got[0])
+	}
 	if got := pgtest.Query[int64](t, d, "SELECT count(*) FROM vault.audit_log WHERE action = 'token.recover'"); got[0] != 1 {
 		t.Errorf("%d records say that a token was recovered", got[0])
+	}
+	sh.run("token recover only --discard-grants --yes").ok()
+	if got := pgtest.Query[string](t, d, "SELECT name FROM vault.admin_tokens"); len(got) != 1 || got[0] != "only" {
+		t.Errorf("the tokens are %q", got)
 	}
 	sh.with("VAULT_LOCAL_MASTER_KEY", newMasterKey(t)).run("token recover other").ends(1).says("KMS key")
 }

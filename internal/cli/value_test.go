@@ -194,6 +194,12 @@ func TestValue_SettingsNeedNoValue(t *testing.T) {
 	} {
 		sh.pipe("", append([]string{"secret", "put", "a/b"}, args...)...).ends(2)
 	}
+	for given, want := range map[string]string{
+		"10": "Name the unit: 10s, 10m, 10h or 10d", "99999d": "36500d at most", "99999999999999999999d": "36500d at most", "900000h": "36500d at most",
+		"-3d": "isn't negative", "1500ms": "whole seconds", "soon": "with its unit, such as 90d",
+	} {
+		sh.pipe("", "secret", "put", "a/b", "--grace-period", given).ends(2).says(want)
+	}
 }
 
 func TestValue_PipedOneIsNeverDropped(t *testing.T) {

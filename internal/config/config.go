@@ -72,6 +72,8 @@ type KMS struct {
 	Region, Endpoint string
 	// MasterKey is the local master key as it was written, a text or 32 raw bytes; the caller parses it (see Check).
 	MasterKey sensitive.Bytes
+	// MasterKeyVariable is the variable that gave it, VAULT_LOCAL_MASTER_KEY or VAULT_LOCAL_MASTER_KEY_FILE: who reports a bad one names it.
+	MasterKeyVariable string
 }
 
 // Release zeroes the master key.

@@ -17,6 +17,10 @@ func (s *source) kms() KMS {
 		RecoveryKeyID: v.Second, UseRecovery: bool(v.Recover),
 		Region: s.environ["AWS_REGION"], Endpoint: s.environ["AWS_ENDPOINT_URL_KMS"],
 	}
+	k.MasterKeyVariable = "VAULT_LOCAL_MASTER_KEY"
+	if s.environ[k.MasterKeyVariable] == "" && s.environ[k.MasterKeyVariable+"_FILE"] != "" {
+		k.MasterKeyVariable += "_FILE"
+	}
 	if bool(v.Recover) && v.Second == "" {
 		s.problem("VAULT_KMS_USE_RECOVERY", "needs VAULT_KMS_RECOVERY_KEY_ID, the key to use")
 	}
