@@ -107,7 +107,7 @@ func newAWS(ctx context.Context, cfg config.KMS, allowed []kms.ARN, log *slog.Lo
 	}
 	if err := primary.Resolve(ctx); err != nil {
 		keeper.Close()
-		return nil, fmt.Errorf("asking AWS KMS which key VAULT_KMS_KEY_ID names: %w", err)
+		return nil, fmt.Errorf("asking AWS KMS which key VAULT_KMS_KEY_ID names: %w", keeper.Advise(err))
 	}
 	return keeper, nil
 }

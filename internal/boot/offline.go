@@ -19,7 +19,7 @@ func OpenOffline(ctx context.Context, cfg *Offline, log *slog.Logger) (database 
 			c.close()
 		}
 	}()
-	opened, err := newKeeper(ctx, cfg.KMS, cfg.masterKey, cfg.allowedKeys, log, nil)
+	opened, err := newKeeper(ctx, cfg.KMS, cfg.masterKey, cfg.allowedKeys, slog.New(belowErrors{log.Handler()}), nil)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -34,4 +34,19 @@ func OpenOffline(ctx context.Context, cfg *Offline, log *slog.Logger) (database 
 	}
 	c.add(database.Close)
 	return database, opened, c.close, nil
+}
+
+// belowErrors leaves out what a keeper logs as an error: it also returns that, and the command prints what it is returned.
+type belowErrors struct{ slog.Handler }
+
+func (h belowErrors) Enabled(ctx context.Context, level slog.Level) bool {
+	return level < slog.LevelError && h.Handler.Enabled(ctx, level)
+}
+
+func (h belowErrors) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return belowErrors{h.Handler.WithAttrs(attrs)}
+}
+
+func (h belowErrors) WithGroup(name string) slog.Handler {
+	return belowErrors{h.Handler.WithGroup(name)}
 }

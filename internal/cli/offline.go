@@ -12,6 +12,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/internal/boot"
 	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
@@ -52,7 +53,7 @@ func (a *app) openUnchecked(ctx context.Context) (*workshop, error) {
 	w.database, w.keeper, shut, err = boot.OpenOffline(ctx, cfg, w.log)
 	if err != nil {
 		cfg.Release()
-		return nil, err
+		return nil, offlineProblem(ctx, err)
 	}
 	w.close = func() {
 		shut()
@@ -97,6 +98,9 @@ func offlineProblem(ctx context.Context, err error) error {
 	kind, _, text, _ := fault.Public(known)
 	if cause := errors.Unwrap(known); cause != nil && (kind == fault.Internal || kind == fault.Unavailable) {
 		text = cause.Error()
+	}
+	if advice := kms.Advice(err); advice != "" {
+		text += ": " + advice
 	}
 	// What was said around it stays.
 	return errors.New(strings.ReplaceAll(err.Error(), known.Error(), text))

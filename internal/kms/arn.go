@@ -126,6 +126,14 @@ func (k *keyNames) returned(s string) (moved bool, err error) {
 	return moved, nil
 }
 
+// is tells whether what is stored as being under a key is under the one that KMS is asked for now, of which a replica of a multi-Region
+// key is one; known is false while it isn't known which that is.
+func (k *keyNames) is(stored string) (same, known bool) {
+	last, known := k.current()
+	arn, err := ParseARN(stored)
+	return known && err == nil && arn.in(k.region) == last, known
+}
+
 // find gives the ARN to ask this Region's KMS for to unwrap what is stored as being under a key, if that is an allowed one. A
 // replica of a multi-Region key is the same key.
 func (k *keyNames) find(stored string) (string, bool) {

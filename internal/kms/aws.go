@@ -122,11 +122,23 @@ func (a *AWS) Resolve(ctx context.Context) error {
 	return nil
 }
 
+// relearn is Resolve for a key that is only to wrap: it asks each time, as an alias may have moved, and needs the right to encrypt alone.
+func (a *AWS) relearn(ctx context.Context) error {
+	if a.names.byARN {
+		return nil
+	}
+	_, _, err := a.WrapKey(ctx, sensitive.Take(make([]byte, DataKeySize)), NewContext(Text("use", "probe")))
+	return err
+}
+
+// isUnder tells whether the key that new data keys are wrapped under is the one of that id, and whether that can be told yet.
+func (a *AWS) isUnder(keyID string) (same, known bool) { return a.names.is(keyID) }
+
 // GenerateDataKey returns a fresh 256-bit key of KMS's, wrapped and bound to ec. Its errors are of kind Unavailable, but
 // Internal if KMS answered for another key than it was asked for.
 func (a *AWS) GenerateDataKey(ctx context.Context, ec Context) (DataKey, error) {
 	var key DataKey
-	err := a.call(ctx, "GenerateDataKey", func(ctx context.Context, with func(*kms.Options)) error {
+	err := a.call(ctx, "GenerateDataKey", a.names.asked, func(ctx context.Context, with func(*kms.Options)) error {
 		out, err := a.client.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{
 			KeyId: aws.String(a.names.asked), KeySpec: types.DataKeySpecAes256, EncryptionContext: ec.Map(),
 		}, with)
@@ -146,7 +158,7 @@ func (a *AWS) GenerateDataKey(ctx context.Context, ec Context) (DataKey, error) 
 
 // WrapKey wraps a data key that exists already, bound to ec; it stays the caller's. Errors are as GenerateDataKey's.
 func (a *AWS) WrapKey(ctx context.Context, key sensitive.Bytes, ec Context) (wrapped []byte, keyID string, err error) {
-	err = a.call(ctx, "Encrypt", func(ctx context.Context, with func(*kms.Options)) error {
+	err = a.call(ctx, "Encrypt", a.names.asked, func(ctx context.Context, with func(*kms.Options)) error {
 		out, err := a.client.Encrypt(ctx, &kms.EncryptInput{
 			KeyId: aws.String(a.names.asked), Plaintext: key.Reveal(), EncryptionContext: ec.Map(),
 		}, with)
@@ -182,13 +194,13 @@ func (a *AWS) checkNew(plaintext sensitive.Bytes, wrapped []byte, keyID string) 
 func (a *AWS) Decrypt(ctx context.Context, wrapped []byte, keyID string, ec Context) (sensitive.Bytes, error) {
 	arn, ok := a.names.find(keyID)
 	if !ok {
-		return sensitive.Bytes{}, a.refuse(ClassNotAllowed, fmt.Errorf("the row names the key %.100q", keyID))
+		return sensitive.Bytes{}, a.refuse(ClassNotAllowed, keyID, fmt.Errorf("the row names the key %.100q", keyID))
 	}
 	if len(wrapped) == 0 || len(wrapped) > maxWrapped {
-		return sensitive.Bytes{}, a.refuse(ClassInvalidCiphertext, fmt.Errorf("a wrapped key of %d bytes", len(wrapped)))
+		return sensitive.Bytes{}, a.refuse(ClassInvalidCiphertext, arn, fmt.Errorf("a wrapped key of %d bytes", len(wrapped)))
 	}
 	var key sensitive.Bytes
-	err := a.call(ctx, "Decrypt", func(ctx context.Context, with func(*kms.Options)) error {
+	err := a.call(ctx, "Decrypt", arn, func(ctx context.Context, with func(*kms.Options)) error {
 		out, err := a.client.Decrypt(ctx, &kms.DecryptInput{
 			CiphertextBlob: wrapped, KeyId: aws.String(arn), EncryptionContext: ec.Map(),
 		}, with)
@@ -211,13 +223,18 @@ func (a *AWS) Decrypt(ctx context.Context, wrapped []byte, keyID string, ec Cont
 }
 
 // refuse fails a call that KMS isn't asked.
-func (a *AWS) refuse(c Class, err error) error {
-	a.health.failed("Decrypt", c, err)
-	return failure("Decrypt", c, err)
+func (a *AWS) refuse(c Class, key string, err error) error {
+	return a.failed(&callError{"Decrypt", key, c, err})
 }
 
-// call runs one call to KMS with its attempts, and notes how it went.
-func (a *AWS) call(ctx context.Context, operation string, do func(context.Context, func(*kms.Options)) error) error {
+// failed notes a call that failed, and makes what callers get of it.
+func (a *AWS) failed(e *callError) error {
+	a.health.failed(e)
+	return failure(e)
+}
+
+// call runs one call to KMS, about a key, with its attempts, and notes how it went.
+func (a *AWS) call(ctx context.Context, operation, key string, do func(context.Context, func(*kms.Options)) error) error {
 	if a.closed.Load() {
 		return fault.Wrap(fault.Internal, ErrClosed, "")
 	}
@@ -234,9 +251,7 @@ func (a *AWS) call(ctx context.Context, operation string, do func(context.Contex
 		a.health.succeeded()
 		return nil
 	}
-	c := classify(err)
-	a.health.failed(operation, c, err)
-	return failure(operation, c, err)
+	return a.failed(&callError{operation, key, classify(err), err})
 }
 
 // Status tells how KMS is.

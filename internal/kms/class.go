@@ -43,9 +43,36 @@ func Classes() []Class {
 	}
 }
 
-// advice is what an operator can do about a class; it is logged.
-func (c Class) advice() string {
-	switch c {
+// isLoss tells of classes that may mean that the key is lost for good.
+func (c Class) isLoss() bool {
+	return c == ClassDisabled || c == ClassPendingDeletion || c == ClassNotFound
+}
+
+// callError is a call to KMS that failed.
+type callError struct {
+	operation, key string // the key as KMS was asked for it
+	class          Class
+	err            error
+}
+
+func (e *callError) Error() string {
+	return fmt.Sprintf("kms: %s under %.200s: %s: %v", e.operation, e.key, e.class, e.err)
+}
+
+func (e *callError) Unwrap() error { return e.err }
+
+// Advice is what an operator can do about an error of a call to KMS; empty for any other.
+func Advice(err error) string {
+	var e *callError
+	if !errors.As(err, &e) {
+		return ""
+	}
+	return e.advice()
+}
+
+// advice is logged, or shown to who runs a command.
+func (e *callError) advice() string {
+	switch e.class {
 	case ClassThrottled:
 		return "KMS throttles: calls are slowed down; raise the account's quota or VAULT_DEK_CACHE_TTL_SECS"
 	case ClassUnavailable:
@@ -53,13 +80,13 @@ func (c Class) advice() string {
 	case ClassCredentials:
 		return "there are no AWS credentials that KMS takes: look at the role or the AWS_* variables of this process"
 	case ClassDenied:
-		return "KMS denies access: the key's policy or the role must allow kms:GenerateDataKey and kms:Decrypt"
+		return "KMS denies kms:" + e.operation + " on " + e.key + ": the key's policy or the role must allow it, and neither may forbid it"
 	case ClassDisabled:
-		return "the KMS key is disabled or not usable: enable it"
+		return "the KMS key " + e.key + " is disabled or not usable: enable it"
 	case ClassPendingDeletion:
-		return "the KMS key is to be deleted: cancel that now, for nothing that is wrapped under it opens without it"
+		return "the KMS key " + e.key + " is to be deleted: cancel that now, for nothing that is wrapped under it opens without it"
 	case ClassNotFound:
-		return "KMS knows no such key: look at VAULT_KMS_KEY_ID, the Region and the account"
+		return "KMS knows no key " + e.key + ": look at the variable that names it, the Region and the account"
 	case ClassInvalidCiphertext:
 		return "a wrapped key is damaged or belongs to another place: KMS doesn't say which"
 	case ClassIncorrectKey:
@@ -80,16 +107,16 @@ func (c Class) isDamage() bool {
 func (c Class) isTransient() bool { return c == ClassThrottled || c == ClassUnavailable }
 
 // failure makes what callers get of an error of a class.
-func failure(operation string, c Class, err error) error {
-	kind := fault.Unavailable
-	switch c {
+func failure(e *callError) error {
+	kind, told := fault.Unavailable, *e
+	switch e.class {
 	case ClassInvalidCiphertext:
-		kind, err = fault.Internal, fmt.Errorf("%w: %w", ErrInvalidCiphertext, err)
+		kind, told.err = fault.Internal, fmt.Errorf("%w: %w", ErrInvalidCiphertext, e.err)
 	case ClassIncorrectKey, ClassNotAllowed:
-		kind, err = fault.Internal, fmt.Errorf("%w: %w", ErrUnknownKey, err)
+		kind, told.err = fault.Internal, fmt.Errorf("%w: %w", ErrUnknownKey, e.err)
 	default:
 	}
-	return fault.Wrap(kind, fmt.Errorf("kms: %s: %s: %w", operation, c, err), "")
+	return fault.Wrap(kind, &told, "")
 }
 
 // credentialsError says that no credentials could be had, whatever stood in the way: it isn't KMS that failed then.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -59,7 +60,7 @@ func TestI4_EveryFailureHasItsClassAndKind(t *testing.T) {
 		if len(all[class]) == 0 && class != ClassNotAllowed {
 			t.Errorf("nothing was tried for %s", class)
 		}
-		err := failure("Decrypt", class, io.EOF)
+		err := failure(&callError{"Decrypt", "a-key", class, io.EOF})
 		kind := fault.Unavailable
 		if damage[class] != nil {
 			kind = fault.Internal
@@ -70,8 +71,21 @@ func TestI4_EveryFailureHasItsClassAndKind(t *testing.T) {
 		if fault.KindOf(err) != kind || !errors.Is(err, io.EOF) {
 			t.Errorf("%s is %v", class, err)
 		}
-		if class.advice() == "" {
+		if Advice(err) == "" {
 			t.Errorf("%s has no advice", class)
 		}
+	}
+}
+
+func TestADenialNamesTheRightAndTheKey(t *testing.T) {
+	t.Parallel()
+	for _, operation := range []string{"GenerateDataKey", "Decrypt", "Encrypt"} {
+		advice := Advice(fmt.Errorf("doing something: %w", failure(&callError{operation, "a-key", ClassDenied, io.EOF})))
+		if !strings.Contains(advice, "kms:"+operation+" on a-key") || strings.Count(advice, "kms:") != 1 {
+			t.Errorf("denied %s: %s", operation, advice)
+		}
+	}
+	if advice := Advice(io.EOF); advice != "" {
+		t.Errorf("something else: %s", advice)
 	}
 }

@@ -42,7 +42,13 @@ type health struct {
 	since  time.Time
 	last   Class
 	lastAt time.Time
-	logged map[Class]logged
+	logged map[failing]logged
+}
+
+// failing is what is logged by itself: that one right is missing must not hide that another one is.
+type failing struct {
+	class     Class
+	operation string
 }
 
 type logged struct {
@@ -51,7 +57,7 @@ type logged struct {
 }
 
 func newHealth(a *AWS, cfg AWSConfig) *health {
-	h := &health{log: cfg.Log, clock: cfg.Clock, breaker: a.breaker, logged: map[Class]logged{}}
+	h := &health{log: cfg.Log, clock: cfg.Clock, breaker: a.breaker, logged: map[failing]logged{}}
 	h.errors = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "sealkeep", Subsystem: "kms", Name: "errors_total",
 		Help: "Calls to the KMS that failed, by the class of the failure.",
@@ -109,7 +115,8 @@ func (h *health) succeeded() {
 }
 
 // failed notes a failed call. That a row is damaged, or that a caller left, says nothing of KMS.
-func (h *health) failed(operation string, c Class, err error) {
+func (h *health) failed(e *callError) {
+	c := e.class
 	h.errors.WithLabelValues(string(c)).Inc()
 	if c == ClassCanceled {
 		return
@@ -121,14 +128,15 @@ func (h *health) failed(operation string, c Class, err error) {
 	if !c.isDamage() && (h.state != c) {
 		h.state, h.since = c, now
 	}
-	before := h.logged[c]
+	what := failing{c, e.operation}
+	before := h.logged[what]
 	if !before.at.IsZero() && now.Sub(before.at) < logEvery {
 		before.skipped++
-		h.logged[c] = before
+		h.logged[what] = before
 		return
 	}
-	h.logged[c] = logged{at: now}
-	h.log.Error("KMS: "+c.advice(), "class", string(c), "operation", operation, "more_since_last", before.skipped, "error", err)
+	h.logged[what] = logged{at: now}
+	h.log.Error("KMS: "+e.advice(), "class", string(c), "operation", e.operation, "key", e.key, "more_since_last", before.skipped, "error", e.err)
 }
 
 func (h *health) status() Status {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -17,6 +18,17 @@ import (
 
 // ErrOneSided says that a wrapped key can't be opened by the master key in use, because the other one alone wraps it.
 var ErrOneSided = errors.New("kms: only the other one of the primary and the recovery key wraps this data key")
+
+// ErrUseRecovery says that the primary key may be lost, and what that is the remedy of is there.
+var ErrUseRecovery = errors.New("if that key is lost, set VAULT_KMS_USE_RECOVERY=true: the recovery key then opens what is stored")
+
+// named is a keeper whose master key has other names than the one that it was configured by.
+type named interface {
+	// isUnder tells whether what is stored as being under a key is under the one that the keeper wraps under, and whether that is known.
+	isUnder(keyID string) (same, known bool)
+	// relearn makes it known.
+	relearn(ctx context.Context) error
+}
 
 // recoveryTimeout bounds what a new data key waits for its second wrapping, in all attempts.
 const recoveryTimeout = 2 * time.Second
@@ -149,24 +161,55 @@ func (r *Recoverable) sides(wrapped []byte, keyID string) (used, other wrapping)
 // Decrypt unwraps a data key, which the caller releases, by the keeper in use. What that one didn't wrap is an error of kind
 // Unavailable that wraps [ErrOneSided]; others are the keeper's.
 func (r *Recoverable) Decrypt(ctx context.Context, wrapped []byte, keyID string, ec Context) (sensitive.Bytes, error) {
-	used, _ := r.sides(wrapped, keyID)
+	used, other := r.sides(wrapped, keyID)
 	if used.blob == nil {
 		return sensitive.Bytes{}, fault.Wrap(fault.Unavailable, ErrOneSided, "")
 	}
-	return r.used.Decrypt(ctx, used.blob, used.keyID, ec)
+	key, err := r.used.Decrypt(ctx, used.blob, used.keyID, ec)
+	if err != nil && other.blob != nil {
+		err = r.Advise(err)
+	}
+	return key, err
 }
 
-// Whole tells whether a stored key has all the wrappings that it should have: there is no recovery key, or both master keys
-// wrap it, the recovery key that is configured now among them.
+// Advise adds [ErrUseRecovery] to an error that may mean that the primary key is lost, where there is a recovery key and it isn't in use.
+func (r *Recoverable) Advise(err error) error {
+	var call *callError
+	if r.other == nil || r.recovery || !errors.As(err, &call) || !call.class.isLoss() {
+		return err
+	}
+	return fmt.Errorf("%w (%w)", err, ErrUseRecovery)
+}
+
+// Prepare asks which key the name of the master key that isn't in use stands for, unless its name is its ARN, so that Whole can tell. Errors
+// are that keeper's.
+func (r *Recoverable) Prepare(ctx context.Context) error {
+	if k, ok := r.other.(named); ok {
+		return k.relearn(ctx)
+	}
+	return nil
+}
+
+// Whole tells whether a stored key has all the wrappings that it should have: there is no recovery key, or the master key in use wraps
+// it, and so does the other one that is configured now: another one that it was wrapped under before may be lost. While it isn't known
+// which key that is (see Prepare), any other one counts.
 func (r *Recoverable) Whole(wrapped []byte, keyID string) bool {
 	if r.other == nil {
 		return true
 	}
 	used, other := r.sides(wrapped, keyID)
-	return used.blob != nil && other.blob != nil && (r.recovery || other.keyID == r.other.KeyID())
+	return used.blob != nil && other.blob != nil && isUnder(r.other, other.keyID)
 }
 
-// Fill adds the wrapping that a stored key lacks, and gives what is to be stored in its place. Errors are those of both keepers,
+func isUnder(k Keeper, keyID string) bool {
+	if n, ok := k.(named); ok {
+		same, known := n.isUnder(keyID)
+		return same || !known
+	}
+	return keyID == k.KeyID()
+}
+
+// Fill adds the wrapping that a stored key lacks, in the place of one under another master key than is configured, and gives what is to be stored in its place. Errors are those of both keepers,
 // and of Decrypt.
 func (r *Recoverable) Fill(ctx context.Context, wrapped []byte, keyID string, ec Context) ([]byte, error) {
 	used, _ := r.sides(wrapped, keyID)
@@ -203,6 +246,15 @@ func (w twice) encode() []byte {
 		dst = canon.Bytes(canon.Text(dst, one.keyID), one.blob)
 	}
 	return dst
+}
+
+// WrappedUnder gives the ids of the master keys that a stored key is wrapped under; empty where there is no wrapping. keyID is
+// what its row names.
+func WrappedUnder(wrapped []byte, keyID string) (primary, recovery string) {
+	if w, ok := decodeTwice(wrapped); ok {
+		return w.primary.keyID, w.recovery.keyID
+	}
+	return keyID, ""
 }
 
 // decodeTwice reads what encode wrote; anything else is what one master key wrapped.

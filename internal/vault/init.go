@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/sealkeep/sealkeep/internal/audit"
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/integrity"
+	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
@@ -63,8 +65,11 @@ func openRoots(ctx context.Context, keeper Keeper, vaultID uuid.UUID, roots []in
 		}
 	}
 	keyring, err := integrity.OpenKeyring(ctx, keeper, vaultID, roots, purposes...)
-	if err != nil {
+	switch {
+	case errors.Is(err, kms.ErrUnknownKey), errors.Is(err, kms.ErrInvalidCiphertext):
 		return nil, fmt.Errorf("opening the keyring (is this the vault's own KMS key?): %w", err)
+	case err != nil:
+		return nil, fmt.Errorf("opening the keyring: %w", err)
 	}
 	if err := keyring.CheckRoots(roots); err != nil {
 		keyring.Close()

@@ -11,6 +11,7 @@ import (
 	"github.com/sealkeep/sealkeep/internal/audit"
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/integrity"
+	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
 )
@@ -32,8 +33,9 @@ type KeyInfo struct {
 	State     KeyState
 	CreatedAt time.Time
 	RetiredAt *time.Time
-	KMSKeyID  string
-	Lacks     bool // a wrapping, where every root should have two
+	// KMSKeyID and RecoveryKeyID are the master keys that wrap it, empty where none does.
+	KMSKeyID, RecoveryKeyID string
+	Lacks                   bool // a wrapping, where every root should have two
 }
 
 // Keys lists the roots of a vault's keyring, in the order in which they were made, after it verified them. rewrapper may be nil.
@@ -43,6 +45,7 @@ func Keys(ctx context.Context, database *postgres.DB, keeper Keeper, rewrapper R
 		return nil, err
 	}
 	defer w.keys.Close()
+	prepare(ctx, rewrapper)
 	infos := make([]KeyInfo, len(w.roots))
 	for i := range w.roots {
 		infos[i] = infoOf(w.roots, i, rewrapper)
@@ -53,9 +56,10 @@ func Keys(ctx context.Context, database *postgres.DB, keeper Keeper, rewrapper R
 func infoOf(roots []integrity.Root, i int, rewrapper Rewrapper) KeyInfo {
 	root := &roots[i]
 	info := KeyInfo{
-		KeyID: root.KeyID, Purpose: root.Purpose, State: KeyActive, CreatedAt: root.CreatedAt, RetiredAt: root.RetiredAt, KMSKeyID: root.KMSKeyID,
+		KeyID: root.KeyID, Purpose: root.Purpose, State: KeyActive, CreatedAt: root.CreatedAt, RetiredAt: root.RetiredAt,
 		Lacks: lacks(root, rewrapper),
 	}
+	info.KMSKeyID, info.RecoveryKeyID = kms.WrappedUnder(root.Wrapped, root.KMSKeyID)
 	for _, later := range roots[i+1:] {
 		if later.Purpose == root.Purpose && later.RetiredAt == nil {
 			info.State = KeyVerifies
@@ -65,6 +69,14 @@ func infoOf(roots []integrity.Root, i int, rewrapper Rewrapper) KeyInfo {
 		info.State = KeyRetired
 	}
 	return info
+}
+
+// prepare lets a rewrapper ask what it may need for telling what is whole. If it can't, a wrapping under any key counts: what is only
+// to be shown is shown all the same.
+func prepare(ctx context.Context, rewrapper Rewrapper) {
+	if rewrapper != nil {
+		_ = rewrapper.Prepare(ctx)
+	}
 }
 
 // lacks tells whether a root that is still good for something lacks a wrapping.
@@ -154,6 +166,9 @@ func FillKeyring(ctx context.Context, database *postgres.DB, keeper Keeper, rewr
 		return 0, err
 	}
 	defer w.keys.Close()
+	if err := rewrapper.Prepare(ctx); err != nil {
+		return 0, fmt.Errorf("asking which key the other one is: %w", err)
+	}
 	var filled []*integrity.Root
 	wrapped := map[uuid.UUID][]byte{}
 	for i := range w.roots {

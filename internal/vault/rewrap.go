@@ -20,6 +20,8 @@ import (
 
 // Rewrapper adds what a stored data key's wrapping lacks: a keeper that wraps every key under two master keys.
 type Rewrapper interface {
+	// Prepare makes sure that Whole knows the keys that it compares with, which it may have to ask for.
+	Prepare(ctx context.Context) error
 	// Whole tells whether a stored key has all the wrappings that it should have.
 	Whole(wrapped []byte, keyID string) bool
 	// Fill gives what is to be stored in the place of a wrapped key that isn't whole.
@@ -66,6 +68,7 @@ func (r *rewrapping) turn(ctx context.Context) time.Duration {
 		alone, err := v.db.Alone(ctx, "rewrap")
 		switch {
 		case errors.Is(err, postgres.ErrTaken):
+			v.stillLack(0, true) // the other one tells
 			return rewrapAsk
 		case err != nil:
 			v.log.Debug("data keys were not looked through", "error", err)
@@ -97,8 +100,13 @@ func (r *rewrapping) release(ctx context.Context) {
 
 // Rewrap looks through all versions, adds the wrappings that they lack, and tells how many got one. Each secret's are changed
 // together, with a record in the audit trail. What doesn't verify is an alarm and is passed over; a key management service or a database that
-// is away ends it, and what was done stays.
+// is away ends it, and what was done stays. How many still lack one is told by a metric.
 func (v *Vault) Rewrap(ctx context.Context) (filled int, err error) {
+	found := 0
+	defer func() { v.stillLack(found-filled, err == nil) }()
+	if err := v.cfg.Rewrapper.Prepare(ctx); err != nil {
+		return 0, keeperFault("asking which key is the one that data keys may lack", err)
+	}
 	after := db.VersionsToRewrapParams{MaxRows: rewrapPage}
 	for {
 		page, err := v.db.VersionsToRewrap(ctx, after)
@@ -110,6 +118,7 @@ func (v *Vault) Rewrap(ctx context.Context) (filled int, err error) {
 			for n < len(rest) && rest[n].SecretID == rest[0].SecretID {
 				n++
 			}
+			found += v.lack(rest[:n])
 			done, err := v.rewrapSecret(ctx, rest[:n])
 			filled += done
 			switch {
@@ -128,6 +137,16 @@ func (v *Vault) Rewrap(ctx context.Context) (filled int, err error) {
 		}
 		after.SecretID, after.Version = page[rewrapPage-1].SecretID, page[rewrapPage-1].Version
 	}
+}
+
+// lack counts the versions that lack a wrapping.
+func (v *Vault) lack(versions []db.VersionsToRewrapRow) (n int) {
+	for i := range versions {
+		if !v.cfg.Rewrapper.Whole(versions[i].WrappedDek, versions[i].KmsKeyID) {
+			n++
+		}
+	}
+	return n
 }
 
 // rewrapSecret adds what some versions of one secret lack. One that was changed meanwhile is left to the next pass.

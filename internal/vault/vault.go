@@ -115,6 +115,7 @@ type Vault struct {
 	cancel          context.CancelFunc
 	loops           sync.WaitGroup
 	partitionsUntil time.Time // as last ensured, on our clock
+	lacking         int       // versions, as last looked through
 }
 
 // New makes a Vault over a database whose schema was checked and a started trail. keys are those of this vault, the row purpose among
