@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sealkeep/sealkeep/internal/boot"
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
 
@@ -21,6 +22,9 @@ line is printed for each finding. Nothing is changed.
 --against-audit also verifies the audit trail and compares the tables with what it tells, which finds tables that were
 put back to an older state, every MAC of which is true. Tables and trail that were put back together are not found by
 it: nothing in the database tells, only what was kept or shipped outside.
+
+With VAULT_KMS_RECOVERY_KEY_ID set, versions and roots that lack one of their two wrappings are told in a note. They are
+no finding: they are as the vault wrote them, and the API and keyring fill add what is missing.
 
 Exit status: 0 nothing was found, 1 findings, 2 could not check.
 
@@ -41,7 +45,9 @@ func (a *app) examine(ctx context.Context, againstAudit, asJSON bool) error {
 		return err
 	}
 	defer w.close()
-	report, err := vault.Examine(ctx, w.database, w.keeper, vault.ExamineOptions{AgainstAudit: againstAudit, Progress: a.progress()})
+	report, err := vault.Examine(ctx, w.database, w.keeper, vault.ExamineOptions{
+		AgainstAudit: againstAudit, Rewrapper: boot.Rewrapper(w.keeper), Progress: a.progress(),
+	})
 	if err != nil {
 		return offlineProblem(ctx, err)
 	}

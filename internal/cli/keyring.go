@@ -32,7 +32,8 @@ type shownKey struct {
 	State     string     `json:"state"`
 	CreatedAt time.Time  `json:"created_at"`
 	RetiredAt *time.Time `json:"retired_at"`
-	KMSKeyID  string     `json:"kms_key_id"`
+	KMSKeyID  *string    `json:"kms_key_id"`
+	Recovery  *string    `json:"recovery_kms_key_id"`
 	Lacks     bool       `json:"lacks_wrapping"`
 }
 
@@ -41,10 +42,24 @@ func shown(infos []vault.KeyInfo) []shownKey {
 	for i, k := range infos {
 		keys[i] = shownKey{
 			KeyID: k.KeyID, Purpose: string(k.Purpose), State: string(k.State), CreatedAt: k.CreatedAt, RetiredAt: k.RetiredAt,
-			KMSKeyID: k.KMSKeyID, Lacks: k.Lacks,
+			KMSKeyID: unlessEmpty(k.KMSKeyID), Recovery: unlessEmpty(k.RecoveryKeyID), Lacks: k.Lacks,
 		}
 	}
 	return keys
+}
+
+func unlessEmpty(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func orNone(s *string) string {
+	if s == nil {
+		return "none"
+	}
+	return *s
 }
 
 func (a *app) keyringListCommand() *cobra.Command {
@@ -54,7 +69,8 @@ func (a *app) keyringListCommand() *cobra.Command {
 		Aliases: []string{"ls"},
 		Short:   "List the vault's own keys, and what each is still good for",
 		Long: `List the roots of the keyring after verifying them: active (what is new is made under it), verifies (it was replaced,
-and verifies what was made under it), retired (it verifies nothing any more). Nothing secret is shown.
+and verifies what was made under it), retired (it verifies nothing any more). Each is shown with the master keys that
+wrap it; one that lacks a wrapping, which keyring fill adds, is marked. Nothing secret is shown.
 
 ` + offlineHelp,
 		Args: noArguments,
@@ -77,9 +93,9 @@ and verifies what was made under it), retired (it verifies nothing any more). No
 				if k.Lacks {
 					state += ", lacks a wrapping"
 				}
-				rows[i] = []string{k.KeyID.String(), k.Purpose, state, when(&k.CreatedAt), when(k.RetiredAt), k.KMSKeyID}
+				rows[i] = []string{k.KeyID.String(), k.Purpose, state, when(&k.CreatedAt), when(k.RetiredAt), orNone(k.KMSKeyID), orNone(k.Recovery)}
 			}
-			return table(a.Stdout, []string{"key id", "purpose", "state", "created", "retired", "kms key"}, rows, "no keys")
+			return table(a.Stdout, []string{"key id", "purpose", "state", "created", "retired", "kms key", "recovery key"}, rows, "no keys")
 		},
 	}
 	jsonFlag(cmd, &asJSON)
@@ -186,9 +202,10 @@ func (a *app) keyringFillCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "fill",
-		Short: "Wrap the vault's own keys under the recovery key as well",
+		Short: "Wrap the vault's own keys under both master keys",
 		Long: `Add to the keyring's roots the wrapping that they lack, because the recovery key was configured later, or was
-away when they were made. The keys of secrets get theirs from the API by itself.
+away when they were made, or, with VAULT_KMS_USE_RECOVERY=true, because VAULT_KMS_KEY_ID names a new key in the place
+of one that is lost. The keys of secrets get theirs from the API by itself.
 
 ` + offlineHelp,
 		Args: noArguments,

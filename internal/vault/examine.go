@@ -42,6 +42,8 @@ const maxFindings = 1000
 type ExamineOptions struct {
 	// AgainstAudit verifies the audit trail too, and compares the tables with what it tells.
 	AgainstAudit bool
+	// Rewrapper is the keeper where it wraps every data key twice; what lacks a wrapping is then noted. It may be nil.
+	Rewrapper Rewrapper
 	// Progress is called now and then with the audit records verified so far.
 	Progress func(records int64)
 }
@@ -55,6 +57,7 @@ type examiner struct {
 	// sure tells that the trail is whole: what it doesn't tell of never happened.
 	sure    bool
 	made    time.Time // the vault's making
+	lacking int64     // versions that lack a wrapping
 	grants  *authority
 	options ExamineOptions
 }
@@ -76,6 +79,7 @@ func Examine(ctx context.Context, database *postgres.DB, keeper Keeper, options 
 			}
 		}
 		x.compareRest()
+		x.noteLacking()
 		return nil
 	})
 	if err != nil {
@@ -135,6 +139,9 @@ func (x *examiner) prepare(ctx context.Context, database *postgres.DB, keeper Ke
 		return broken("keyring", err)
 	}
 	x.keys = keys
+	if err := x.prepareWrappings(ctx, database); err != nil {
+		return err
+	}
 	rows, err := database.Keys(ctx)
 	if err != nil {
 		return err

@@ -24,6 +24,7 @@ func (x *examiner) checkOne(row *db.SecretsPageRow, found []db.VersionsOfRow) {
 	current := false
 	for i := range found {
 		versions[i] = db.VersionsRow(found[i])
+		x.countLacking(&versions[i])
 		current = current || versions[i].Version == s.CurrentVersion && versions[i].State == string(secret.Current)
 	}
 	err := checkSecret(x.keys, s, row.Deleted)
