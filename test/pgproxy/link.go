@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,7 @@ type link struct {
 	session *session
 	once    sync.Once
 	ended   chan struct{} // closed by cut
+	deaf    atomic.Bool   // the client hears nothing more: a cut is under way
 }
 
 // greet answers requests for encryption with no, and returns the first message that begins a session.
@@ -89,6 +91,9 @@ func (l *link) pump(side Side, src *bufio.Reader, dst net.Conn, belongs func(mes
 			return
 		}
 		e := belongs(m)
+		if side == Server && l.deaf.Load() {
+			return
+		}
 		if l.pass(side, e, m, dst) != nil {
 			return
 		}
@@ -113,6 +118,9 @@ func (l *link) pass(side Side, e *exchange, m message, dst net.Conn) error {
 	case CutBefore:
 		return errCut
 	case CutAfter:
+		if side == Client {
+			l.deaf.Store(true) // or the answer might be quicker than the cut
+		}
 		if err := l.write(dst, m.raw); err != nil {
 			return err
 		}
