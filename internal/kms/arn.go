@@ -126,9 +126,9 @@ func (k *keyNames) returned(s string) (moved bool, err error) {
 	return moved, nil
 }
 
-// is tells whether what is stored as being under a key is under the one that KMS is asked for now, of which a replica of a multi-Region
-// key is one; known is false while it isn't known which that is.
-func (k *keyNames) is(stored string) (same, known bool) {
+// wraps tells whether a stored key id is that of the key which KMS is asked for now, or of a replica of it in another Region; known is
+// false as long as no answer of KMS has told which key that is.
+func (k *keyNames) wraps(stored string) (same, known bool) {
 	last, known := k.current()
 	arn, err := ParseARN(stored)
 	return known && err == nil && arn.in(k.region) == last, known

@@ -132,7 +132,7 @@ func (a *AWS) relearn(ctx context.Context) error {
 }
 
 // isUnder tells whether the key that new data keys are wrapped under is the one of that id, and whether that can be told yet.
-func (a *AWS) isUnder(keyID string) (same, known bool) { return a.names.is(keyID) }
+func (a *AWS) isUnder(keyID string) (same, known bool) { return a.names.wraps(keyID) }
 
 // GenerateDataKey returns a fresh 256-bit key of KMS's, wrapped and bound to ec. Its errors are of kind Unavailable, but
 // Internal if KMS answered for another key than it was asked for.

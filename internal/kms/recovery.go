@@ -209,8 +209,8 @@ func isUnder(k Keeper, keyID string) bool {
 	return keyID == k.KeyID()
 }
 
-// Fill adds the wrapping that a stored key lacks, in the place of one under another master key than is configured, and gives what is to be stored in its place. Errors are those of both keepers,
-// and of Decrypt.
+// Fill adds the wrapping that a stored key lacks, in the place of one under another master key than is configured, and gives what is
+// to be stored. Errors are those of both keepers, and of Decrypt.
 func (r *Recoverable) Fill(ctx context.Context, wrapped []byte, keyID string, ec Context) ([]byte, error) {
 	used, _ := r.sides(wrapped, keyID)
 	key, err := r.Decrypt(ctx, wrapped, keyID, ec)

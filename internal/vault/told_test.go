@@ -54,17 +54,19 @@ func TestMade_NamesWhatWasMadeTwice(t *testing.T) {
 			runs [][2]int64
 			want string
 		}{
-			"each once":               {[][2]int64{{1, 40}}, ""},
-			"the last":                {[][2]int64{{1, 2}, {2, 2}}, "number 2 was made twice"},
-			"the first":               {[][2]int64{{1, 7}, {1, 1}}, "number 1 was made twice"},
-			"one of many":             {[][2]int64{{1, 1000}, {400, 400}}, "number 400 was made twice"},
-			"and written on":          {[][2]int64{{1, 10}, {6, 30}}, "numbers 6 to 10 were made twice"},
-			"less than before":        {[][2]int64{{1, 10}, {4, 6}}, "numbers 4 to 6 were made twice"},
-			"days that went":          {[][2]int64{{90, 120}, {100, 130}}, "numbers 100 to 120 were made twice"},
-			"twice, apart":            {[][2]int64{{1, 10}, {3, 3}, {7, 7}}, "2 numbers were made that had been made before"},
-			"three times":             {[][2]int64{{1, 10}, {5, 5}, {5, 5}}, "2 numbers were made that had been made before"},
-			"one that wasn't heard":   {[][2]int64{{1, 4}, {6, 10}}, ""},
-			"apart, the middle empty": {[][2]int64{{1, 10}, {4, 4}, {5, 5}, {7, 7}, {8, 8}}, "4 numbers were made that had been made before"},
+			"each once":        {[][2]int64{{1, 40}}, ""},
+			"the last":         {[][2]int64{{1, 2}, {2, 2}}, "number 2 was made twice"},
+			"the first":        {[][2]int64{{1, 7}, {1, 1}}, "number 1 was made twice"},
+			"one of many":      {[][2]int64{{1, 1000}, {400, 400}}, "number 400 was made twice"},
+			"and written on":   {[][2]int64{{1, 10}, {6, 30}}, "numbers 6 to 10 were made twice"},
+			"less than before": {[][2]int64{{1, 10}, {4, 6}}, "numbers 4 to 6 were made twice"},
+			"days that went":   {[][2]int64{{90, 120}, {100, 130}}, "numbers 100 to 120 were made twice"},
+			"twice, apart":     {[][2]int64{{1, 10}, {3, 3}, {7, 7}}, "2 numbers were made that had been made before"},
+			// Their sum is that of 3 and 4, and their squares' isn't.
+			"as if it were two between": {[][2]int64{{1, 7}, {2, 2}, {5, 5}}, "2 numbers were made that had been made before"},
+			"three times":               {[][2]int64{{1, 10}, {5, 5}, {5, 5}}, "2 numbers were made that had been made before"},
+			"one that wasn't heard":     {[][2]int64{{1, 4}, {6, 10}}, ""},
+			"apart, the middle empty":   {[][2]int64{{1, 10}, {4, 4}, {5, 5}, {7, 7}, {8, 8}}, "4 numbers were made that had been made before"},
 		} {
 			var numbers []int64
 			for _, run := range c.runs {
