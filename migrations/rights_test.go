@@ -135,7 +135,7 @@ func TestI6_GroupRolesHaveTheLeastThatWorks(t *testing.T) {
 		allow(t, g, !g.Partition)
 		allow(t, g, slices.Contains([]string{"SELECT", "INSERT", "UPDATE", "DELETE"}, g.Privilege))
 		// What says where a row belongs, what it is and what it seals is written once.
-		if g.Privilege == "UPDATE" && !slices.Contains([]string{"rotation_jobs", "auth_lockouts", "ship_cursors"}, g.Object) {
+		if g.Privilege == "UPDATE" && !slices.Contains([]string{"rotation_jobs", "rotation_probes", "auth_lockouts", "ship_cursors"}, g.Object) {
 			allow(t, g, g.Column != "" && !slices.Contains(writtenOnce, g.Column))
 		}
 		switch g.Object {
@@ -159,9 +159,15 @@ func TestI6_GroupRolesHaveTheLeastThatWorks(t *testing.T) {
 		case "deleted_secrets": // what remains is written once, and MACed anew
 			macs := g.Privilege == "UPDATE" && slices.Contains([]string{"mac", "key_id"}, g.Column)
 			allow(t, g, reading || g.Privilege == "INSERT" && g.Grantee == "vault_api" || macs && g.Grantee == "vault_operator")
+		case "rotation_control": // who asks for a pause is authorised by the API
+			changes := g.Privilege == "INSERT" || g.Privilege == "UPDATE"
+			macs := g.Privilege == "UPDATE" && slices.Contains([]string{"mac", "key_id"}, g.Column)
+			allow(t, g, reading || changes && g.Grantee == "vault_api" || macs && g.Grantee == "vault_operator")
+		case "rotation_fetches": // a rotator lets somebody fetch, and the API takes that away
+			allow(t, g, reading || g.Privilege == "DELETE" || g.Privilege == "INSERT" && g.Grantee == "vault_rotator")
 		case "secrets", "secret_versions": // no offline command makes or removes one
 			allow(t, g, g.Privilege != "INSERT" && g.Privilege != "DELETE" || g.Grantee != "vault_operator")
-		case "roles", "role_permissions", "admin_tokens", "token_uses", "auth_lockouts", "idempotency_keys", "rotation_jobs":
+		case "roles", "role_permissions", "admin_tokens", "token_uses", "auth_lockouts", "idempotency_keys", "rotation_jobs", "rotation_probes":
 			// what each role may do to them follows below
 		default:
 			t.Errorf("%s: there is no rule for this table", g)
@@ -172,6 +178,9 @@ func TestI6_GroupRolesHaveTheLeastThatWorks(t *testing.T) {
 			allow(t, g, slices.Contains([]string{"audit_log", "audit_streams", "authz_state", "keyring", "schema_version", "ship_cursors"}, g.Object))
 		case "vault_rotator": // sees no token, nor what one may do
 			allow(t, g, !slices.Contains([]string{"admin_tokens", "token_uses", "roles", "role_permissions", "auth_lockouts"}, g.Object))
+			// Who can't set a target, a schedule or a password policy can't be made to rotate anything otherwise than it was told.
+			advances := slices.Contains([]string{"current_version", "next_rotation_at", "updated_at", "revision", "versions_digest", "mac", "key_id"}, g.Column)
+			allow(t, g, g.Object != "secrets" || reading || g.Privilege == "UPDATE" && advances)
 		case "vault_operator": // sees all that a MAC covers but the ciphertext itself, and writes MACs
 			macs := g.Privilege == "UPDATE" && slices.Contains([]string{"mac", "key_id"}, g.Column)
 			counts := g.Privilege == "UPDATE" && slices.Contains([]string{"revision", "versions_digest"}, g.Column)
@@ -196,7 +205,7 @@ func TestI6_GroupRolesHaveTheLeastThatWorks(t *testing.T) {
 // ruled are the tables that the rules of rights below know, partitions apart, by name.
 var ruled = []string{
 	"admin_tokens", "audit_log", "audit_streams", "auth_lockouts", "authz_state", "deleted_secrets", "idempotency_keys", "keyring",
-	"role_permissions", "roles", "rotation_jobs", "schema_version", "secret_versions", "secrets", "ship_cursors", "token_uses",
+	"role_permissions", "roles", "rotation_control", "rotation_fetches", "rotation_jobs", "rotation_probes", "schema_version", "secret_versions", "secrets", "ship_cursors", "token_uses",
 }
 
 func tableNames(t *testing.T, d *pgtest.Database) []string {

@@ -54,6 +54,7 @@ type Secret struct {
 	UpdatedAt            time.Time
 	Revision             int64  // of the secret and its versions' rows: every change of any of them raises it
 	VersionsDigest       []byte // [DigestVersions] of all its versions' rows
+	Rotation             []byte // nil in most rows, which are MACed as they were before the table had this column
 }
 
 // Version is a row of vault.secret_versions; of its ciphertext only the hash.
@@ -79,6 +80,22 @@ type Tombstone struct {
 	DeletedAt time.Time
 }
 
+// RotationControl is the row of vault.rotation_control.
+type RotationControl struct {
+	Paused    bool
+	Revision  int64
+	ChangedAt time.Time
+}
+
+// Fetch is a row of vault.rotation_fetches.
+type Fetch struct {
+	Fingerprint []byte // SHA-256 of the token
+	SecretID    uuid.UUID
+	VersionUID  uuid.UUID
+	CreatedAt   time.Time
+	ExpiresAt   time.Time
+}
+
 // Key is a row of vault.keyring, whose own id is key_id: the root that its MAC is under is mac_key_id.
 type Key struct {
 	KeyID     uuid.UUID
@@ -98,14 +115,16 @@ type Grants struct {
 	Digest      [32]byte // [DigestGrants] of all their rows
 }
 
-func (Role) label() string       { return canon.LabelRow("roles") }
-func (Permission) label() string { return canon.LabelRow("role_permissions") }
-func (Token) label() string      { return canon.LabelRow("admin_tokens") }
-func (Secret) label() string     { return canon.LabelRow("secrets") }
-func (Version) label() string    { return canon.LabelRow("secret_versions") }
-func (Tombstone) label() string  { return canon.LabelRow("deleted_secrets") }
-func (Key) label() string        { return canon.LabelRow("keyring") }
-func (Grants) label() string     { return canon.LabelAuthz }
+func (Role) label() string            { return canon.LabelRow("roles") }
+func (Permission) label() string      { return canon.LabelRow("role_permissions") }
+func (Token) label() string           { return canon.LabelRow("admin_tokens") }
+func (Secret) label() string          { return canon.LabelRow("secrets") }
+func (Version) label() string         { return canon.LabelRow("secret_versions") }
+func (Tombstone) label() string       { return canon.LabelRow("deleted_secrets") }
+func (RotationControl) label() string { return canon.LabelRow("rotation_control") }
+func (Fetch) label() string           { return canon.LabelRow("rotation_fetches") }
+func (Key) label() string             { return canon.LabelRow("keyring") }
+func (Grants) label() string          { return canon.LabelAuthz }
 
 func (r Role) fields(dst []byte) []byte {
 	dst = canon.UUID(dst, r.ID)
@@ -146,7 +165,11 @@ func (s Secret) fields(dst []byte) []byte {
 	dst = canon.Time(dst, s.CreatedAt)
 	dst = canon.Time(dst, s.UpdatedAt)
 	dst = canon.Int(dst, s.Revision)
-	return canon.NullableBytes(dst, s.VersionsDigest)
+	dst = canon.NullableBytes(dst, s.VersionsDigest)
+	if s.Rotation == nil {
+		return dst
+	}
+	return canon.Bytes(dst, s.Rotation)
 }
 
 func (v Version) fields(dst []byte) []byte {
@@ -168,6 +191,20 @@ func (t Tombstone) fields(dst []byte) []byte {
 	dst = canon.Text(dst, t.Name)
 	dst = canon.Int(dst, t.Revision)
 	return canon.Time(dst, t.DeletedAt)
+}
+
+func (r RotationControl) fields(dst []byte) []byte {
+	dst = flag(dst, r.Paused)
+	dst = canon.Int(dst, r.Revision)
+	return canon.Time(dst, r.ChangedAt)
+}
+
+func (f Fetch) fields(dst []byte) []byte {
+	dst = canon.Bytes(dst, f.Fingerprint)
+	dst = canon.UUID(dst, f.SecretID)
+	dst = canon.UUID(dst, f.VersionUID)
+	dst = canon.Time(dst, f.CreatedAt)
+	return canon.Time(dst, f.ExpiresAt)
 }
 
 func (r Key) fields(dst []byte) []byte {

@@ -25,6 +25,8 @@ type SealedSecret struct {
 	Others []SealedVersion
 	// MACs are those of all the secret's versions, by number; only without All.
 	MACs [][]byte
+	// Next is the number of the next version.
+	Next int64
 	// Null tells that a column is NULL which never is: it comes as an empty value, and may be what the MAC covers.
 	Null bool
 	// Deleted tells that there is a record of its having been deleted.
@@ -78,6 +80,7 @@ SELECT s.id, s.name, coalesce(s.kind, ''), coalesce(s.format, ''), coalesce(s.de
        CASE WHEN s.next_rotation_at IS NULL OR isfinite(s.next_rotation_at) THEN s.next_rotation_at ELSE 'epoch' END,
        s.target, s.custom_metadata, CASE WHEN isfinite(s.created_at) THEN s.created_at ELSE 'epoch' END,
        CASE WHEN isfinite(s.updated_at) THEN s.updated_at ELSE 'epoch' END, s.mac, s.key_id, coalesce(s.revision, 0), s.versions_digest,
+       s.rotation, coalesce((SELECT max(a.version) FROM ONLY vault.secret_versions a WHERE a.secret_id = s.id), 0) + 1,
        num_nulls(s.id, s.kind, s.format, s.description, s.grace_period_secs, s.current_version, s.created_at, s.updated_at, s.revision) > 0,
        s.ctid, s.xmin, wanted.everything, (SELECT true FROM ONLY vault.deleted_secrets d WHERE d.secret_id = s.id) IS NOT NULL,
        CASE WHEN NOT wanted.everything THEN
@@ -90,7 +93,7 @@ SELECT s.id, s.name, coalesce(s.kind, ''), coalesce(s.format, ''), coalesce(s.de
 FROM unnest($1::text[], $2::boolean[]) AS wanted (name, everything)
 CROSS JOIN LATERAL (
     SELECT id, name, kind, format, description, rotation_interval_secs, grace_period_secs, current_version, next_rotation_at,
-           target, custom_metadata, created_at, updated_at, mac, key_id, revision, versions_digest, ctid, xmin
+           target, custom_metadata, created_at, updated_at, mac, key_id, revision, versions_digest, rotation, ctid, xmin
     FROM ONLY vault.secrets WHERE name = wanted.name OFFSET 0
 ) s
 LEFT JOIN LATERAL (
@@ -128,6 +131,7 @@ func (c *LookupConn) Sealed(ctx context.Context, wanted []Wanted) ([]SealedSecre
 		)
 		err := rows.Scan(&s.ID, &s.Name, &s.Kind, &s.Format, &s.Description, &s.RotationIntervalSecs, &s.GracePeriodSecs, &s.CurrentVersion,
 			&s.NextRotationAt, &s.Target, &s.CustomMetadata, &s.CreatedAt, &s.UpdatedAt, &s.Mac, &s.KeyID, &s.Revision, &s.VersionsDigest,
+			&s.Rotation, &s.Next,
 			&s.Null, &secretAt, &s.Tuple.Xmin, &s.All, &s.Deleted, &s.MACs,
 			&number, &uid, &state, &kmsKeyID, &wrapped, &nonce, &sealed, &v.Hash, &createdAt, &v.ExpiresAt, &wrappedAt, &v.MAC, &v.KeyID,
 			&versionAt, &versionXmin)

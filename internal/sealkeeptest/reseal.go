@@ -103,7 +103,7 @@ func ResealSecret(ctx context.Context, q Querier, keys *integrity.Keyring, id uu
 	}
 	secrets, err := collect(ctx, q, `
 		SELECT id, name, kind, format, description, rotation_interval_secs, grace_period_secs, current_version, next_rotation_at, target,
-		       custom_metadata, created_at, updated_at, mac, key_id, revision, versions_digest
+		       custom_metadata, created_at, updated_at, mac, key_id, revision, versions_digest, rotation
 		FROM vault.secrets WHERE id = $1`, pgx.RowToStructByPos[db.VaultSecret], id)
 	if err != nil || len(secrets) == 0 {
 		return err
@@ -113,6 +113,7 @@ func ResealSecret(ctx context.Context, q Querier, keys *integrity.Keyring, id uu
 		ID: s.ID, Name: s.Name, Kind: s.Kind, Format: s.Format, Description: s.Description, RotationIntervalSecs: s.RotationIntervalSecs,
 		GracePeriodSecs: s.GracePeriodSecs, CurrentVersion: s.CurrentVersion, NextRotationAt: s.NextRotationAt, Target: s.Target,
 		CustomMetadata: s.CustomMetadata, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt, Revision: s.Revision, VersionsDigest: digest[:],
+		Rotation: s.Rotation,
 	}
 	if keys.Check(row, s.Mac, s.KeyID) == nil {
 		return nil

@@ -28,8 +28,13 @@ type Settings struct {
 	Kind Kind
 	// Description is at most 1024 bytes of printable UTF-8, on one line.
 	Description string
-	// RotationInterval is in whole seconds: 1 second to 10 years for an automatic secret, zero for a manual one.
+	// RotationInterval is in whole seconds: 1 second to 10 years for an automatic secret without a cron expression, else zero.
 	RotationInterval time.Duration
+	// Rotation is what else it is told about its rotation. A manual secret has no schedule, password policy or pause.
+	Rotation Rotation
+	// Target is what a rotation changes outside the vault; nil for a manual secret, and for most others. Whether it suits the
+	// secret's format is for Target.Validate.
+	Target *Target
 	// GracePeriod is how long a version lives on once it is superseded, in whole seconds, 0 to 366 days.
 	GracePeriod time.Duration
 	// CustomMetadata is the caller's own: at most 64 pairs, keys of 1 to 128 bytes without control characters,
@@ -43,13 +48,13 @@ func (s Settings) Validate() error {
 		return err
 	}
 	for _, problem := range []string{
-		s.intervalProblem(), s.graceProblem(), s.descriptionProblem(), s.metadataProblem(),
+		s.intervalProblem(), s.manualProblem(), s.graceProblem(), s.descriptionProblem(), s.metadataProblem(),
 	} {
 		if problem != "" {
 			return fault.New(fault.Invalid, problem)
 		}
 	}
-	return nil
+	return s.Rotation.Validate()
 }
 
 func (s Settings) intervalProblem() string {
@@ -58,12 +63,40 @@ func (s Settings) intervalProblem() string {
 		return "a manual secret has no rotation_interval_secs: leave it out, or create an automatic secret"
 	case s.Kind == Manual:
 		return ""
+	case s.RotationInterval == 0 && s.Rotation.Schedule == (Schedule{}):
+		return "an automatic secret needs rotation_interval_secs, 1 to 315360000 (10 years), or a rotation_schedule with a cron expression"
 	case s.RotationInterval == 0:
-		return "an automatic secret needs rotation_interval_secs, 1 to 315360000 (10 years)"
+		return ""
+	case s.Rotation.Schedule != (Schedule{}):
+		return "a secret has rotation_interval_secs or rotation_schedule, not both: set the other one to null"
 	case s.RotationInterval < MinRotationInterval, s.RotationInterval > MaxRotationInterval, !wholeSeconds(s.RotationInterval):
 		return "rotation_interval_secs must be 1 to 315360000 whole seconds (10 years)"
 	}
 	return ""
+}
+
+func (s Settings) manualProblem() string {
+	if s.Kind != Manual {
+		return ""
+	}
+	switch r := s.Rotation; {
+	case r.Schedule != (Schedule{}):
+		return "a manual secret has no rotation_schedule: leave it out, or create an automatic secret"
+	case !r.Policy.IsZero():
+		return "a manual secret has no password_policy: leave it out, or create an automatic secret"
+	case r.Paused:
+		return "a manual secret can't be paused: nothing rotates it"
+	case s.Target != nil:
+		return "a manual secret has no target: leave it out, or create an automatic secret"
+	}
+	return ""
+}
+
+// Schedule is when the secret is due; the zero Schedule for a manual one.
+func (s Settings) Schedule() Schedule {
+	schedule := s.Rotation.Schedule
+	schedule.Interval = s.RotationInterval
+	return schedule
 }
 
 func (s Settings) graceProblem() string {

@@ -27,15 +27,25 @@ func (v *Vault) Create(ctx context.Context, c Caller, r CreateRequest) (*Secret,
 		if err != nil {
 			return nil, err
 		}
-		settings, err := settingsOf(kind, r.Description, r.RotationIntervalSecs, r.GracePeriodSecs, r.CustomMetadata)
+		rotation, err := r.rotation()
 		if err != nil {
 			return nil, err
 		}
-		material, err := v.initial(kind, r.Given)
+		settings, err := settingsOf(kind, r.Description, r.RotationIntervalSecs, rotation, r.Target, r.GracePeriodSecs, r.CustomMetadata)
 		if err != nil {
 			return nil, err
 		}
-		s, err := v.insert(ctx, a, name, settings, material)
+		if r.RotateOnCreate && kind != secret.Automatic {
+			return nil, fault.New(fault.Invalid, "a manual secret can't rotate_on_create: leave it out, or create an automatic secret")
+		}
+		if err := a.mayTarget(ctx, settings, secret.Settings{}); err != nil {
+			return nil, err
+		}
+		material, err := v.initial(kind, settings.Rotation.Policy, r.Given)
+		if err != nil {
+			return nil, err
+		}
+		s, err := v.insert(ctx, a, name, settings, material, r.RotateOnCreate)
 		if err != nil || s.Material == nil {
 			material.Release()
 		}
@@ -44,7 +54,10 @@ func (v *Vault) Create(ctx context.Context, c Caller, r CreateRequest) (*Secret,
 }
 
 // insert seals and stores the first version. The material is the answer's only if the caller may read it.
-func (v *Vault) insert(ctx context.Context, a *attempt, name secret.Name, settings secret.Settings, m secret.Material) (*Secret, error) {
+func (v *Vault) insert(ctx context.Context, a *attempt, name secret.Name, settings secret.Settings, m secret.Material, dueNow bool) (*Secret, error) {
+	if err := suits(settings, m); err != nil {
+		return nil, err
+	}
 	id, err := uuid.NewRandomFromReader(v.cfg.Random)
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, fmt.Errorf("making a secret id: %w", err), "")
@@ -58,7 +71,7 @@ func (v *Vault) insert(ctx context.Context, a *attempt, name secret.Name, settin
 	a.note("disclosed", disclosed)
 	// The database's time as it was told last: asking in the transaction would cost a round trip.
 	createdAt := v.trail.DatabaseTime()
-	params, err := v.newSecret(id, name, settings, m.Format, sealed, createdAt)
+	params, err := v.newSecret(id, name, settings, m.Format, sealed, createdAt, dueNow)
 	if err != nil {
 		return nil, err
 	}
@@ -88,9 +101,9 @@ func (v *Vault) insert(ctx context.Context, a *attempt, name secret.Name, settin
 }
 
 // newSecret makes the rows of a secret and its first version, with their MACs.
-func (v *Vault) newSecret(id uuid.UUID, name secret.Name, settings secret.Settings, format secret.Format, sealed *sealedVersion, at time.Time) (db.InsertSecretParams, error) {
+func (v *Vault) newSecret(id uuid.UUID, name secret.Name, settings secret.Settings, format secret.Format, sealed *sealedVersion, at time.Time, dueNow bool) (db.InsertSecretParams, error) {
 	var none db.InsertSecretParams
-	versionMAC, _, err := v.keys.MAC(sealed.row(id, 1, at))
+	versionMAC, _, err := v.keys.MAC(sealed.row(id, secret.Current, at))
 	if err != nil {
 		return none, err
 	}
@@ -98,8 +111,12 @@ func (v *Vault) newSecret(id uuid.UUID, name secret.Name, settings secret.Settin
 	row := db.VaultSecret{
 		ID: id, Name: name.String(), Kind: string(settings.Kind), Format: string(format), Description: settings.Description,
 		RotationIntervalSecs: wholeSecondsOf(settings.RotationInterval), GracePeriodSecs: int64(settings.GracePeriod / time.Second),
-		CurrentVersion: 1, NextRotationAt: after(at, settings.RotationInterval), CustomMetadata: secret.EncodeCustomMetadata(settings.CustomMetadata),
-		CreatedAt: at, UpdatedAt: at, Revision: 1, VersionsDigest: digest[:],
+		CurrentVersion: 1, NextRotationAt: nextRotation(settings, id, at), Target: settings.Target.Encode(), Rotation: settings.Rotation.Encode(),
+		CustomMetadata: secret.EncodeCustomMetadata(settings.CustomMetadata),
+		CreatedAt:      at, UpdatedAt: at, Revision: 1, VersionsDigest: digest[:],
+	}
+	if dueNow {
+		row.NextRotationAt = &at
 	}
 	mac, keyID, err := v.keys.MAC(secretOf(&row))
 	if err != nil {
@@ -108,17 +125,15 @@ func (v *Vault) newSecret(id uuid.UUID, name secret.Name, settings secret.Settin
 	return db.InsertSecretParams{
 		ID: id, Name: row.Name, Kind: row.Kind, Format: row.Format, Description: row.Description,
 		RotationIntervalSecs: row.RotationIntervalSecs, GracePeriodSecs: row.GracePeriodSecs, NextRotationAt: row.NextRotationAt,
+		Target: row.Target, Rotation: row.Rotation,
 		CustomMetadata: row.CustomMetadata, CreatedAt: at, VersionsDigest: row.VersionsDigest, Mac: mac, KeyID: &keyID,
 		VersionUid: sealed.uid, KmsKeyID: sealed.key.KeyID, WrappedDek: sealed.key.Wrapped, Nonce: sealed.sealed.Nonce,
 		Ciphertext: sealed.sealed.Ciphertext, VersionMac: versionMAC,
 	}, nil
 }
 
-// after gives the time that an interval after at ends, or nil for none.
-func after(at time.Time, interval time.Duration) *time.Time {
-	if interval == 0 {
-		return nil
-	}
-	end := at.Add(interval)
-	return &end
+// nextRotation is when a secret is due that has just got its value; nil is never.
+func nextRotation(s secret.Settings, id uuid.UUID, now time.Time) *time.Time {
+	p := plan{Rotation: s.Rotation, schedule: s.Schedule()}
+	return p.after(now, id)
 }

@@ -31,6 +31,15 @@ func (v *Vault) Delete(ctx context.Context, c Caller, name string, p Preconditio
 					return err
 				}
 			}
+			if locked.Target != nil {
+				job, err := openJob(ctx, tx, locked)
+				if err != nil {
+					return err
+				}
+				if job != nil && job.Step == StepApplying && job.DeadAt == nil {
+					return errUnderWay
+				}
+			}
 			buried = locked
 			a.noteSecret(locked.ID, locked.Revision+1, locked.CurrentVersion)
 			return locked.bury(ctx, tx, v.keys)

@@ -20,6 +20,19 @@ const (
 // waits for none of it. Starting
 // twice is the same as once; a stopped Vault stays stopped.
 func (v *Vault) Start(ctx context.Context) error {
+	loops := []func(context.Context){v.ensurePartitions, v.writeUses, v.lookups.run, v.followKeyring}
+	if v.cfg.Rewrapper != nil {
+		loops = append(loops, v.rewrapLoop)
+	}
+	if err := v.start(ctx, loops...); err != nil {
+		return err
+	}
+	v.grants.join(true) // so that what doesn't verify is told of before anybody asks
+	return nil
+}
+
+// start begins loops that end with Stop.
+func (v *Vault) start(ctx context.Context, loops ...func(context.Context)) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.stopped {
@@ -30,10 +43,6 @@ func (v *Vault) Start(ctx context.Context) error {
 	}
 	v.started = true
 	ctx, v.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	loops := []func(context.Context){v.ensurePartitions, v.writeUses, v.lookups.run, v.followKeyring}
-	if v.cfg.Rewrapper != nil {
-		loops = append(loops, v.rewrapLoop)
-	}
 	for _, loop := range loops {
 		v.loops.Add(1)
 		go func() {
@@ -41,7 +50,6 @@ func (v *Vault) Start(ctx context.Context) error {
 			loop(ctx)
 		}()
 	}
-	v.grants.join(true) // so that what doesn't verify is told of before anybody asks
 	return nil
 }
 

@@ -55,9 +55,13 @@ func (v *Vault) List(ctx context.Context, c Caller, r ListRequest) (*Page, error
 			if err != nil {
 				return nil, a.alarm(ctx, row.Name, nil, fmt.Errorf("%w: %w", errDamaged, err))
 			}
+			rotation, target, err := (&UpdateRequest{}).mergeRotation(row)
+			if err != nil {
+				return nil, a.alarm(ctx, row.Name, nil, err)
+			}
 			page.Items = append(page.Items, Metadata{
 				Name: row.Name, Kind: secret.Kind(row.Kind), Format: secret.Format(row.Format), Description: row.Description,
-				RotationIntervalSecs: row.RotationIntervalSecs, GracePeriodSecs: row.GracePeriodSecs,
+				RotationIntervalSecs: row.RotationIntervalSecs, Rotation: rotation, Target: target, GracePeriodSecs: row.GracePeriodSecs,
 				Version: row.CurrentVersion, NextRotationAt: row.NextRotationAt, CustomMetadata: metadata,
 				CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt,
 			})

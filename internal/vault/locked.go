@@ -74,10 +74,29 @@ func (a *attempt) lockBase(ctx context.Context, tx *postgres.Tx, name string, b 
 	if err := a.readVersions(ctx, tx, l); err != nil {
 		return nil, err
 	}
-	if current := l.current(); current == nil || current.VersionUid != b.uid {
+	if current := l.current(); current == nil || current.VersionUid != b.uid || l.next() != b.next {
 		return nil, errRaced
 	}
 	return l, nil
+}
+
+// next is the number of the next version. Numbers are never used again: of those that were removed none is above the current one's.
+func (l *lockedSecret) next() int64 {
+	next := l.CurrentVersion + 1
+	for i := range l.versions {
+		next = max(next, l.versions[i].Version+1)
+	}
+	return next
+}
+
+// pending gives the pending version's row, or nil.
+func (l *lockedSecret) pending() *db.VersionsRow {
+	for i := range l.versions {
+		if l.versions[i].State == string(secret.Pending) {
+			return &l.versions[i]
+		}
+	}
+	return nil
 }
 
 // current gives the current version's row, or nil.
@@ -92,6 +111,29 @@ func (l *lockedSecret) current() *db.VersionsRow {
 
 // supersede makes sealed the current version and gives the old one its grace. store has still to follow.
 func (l *lockedSecret) supersede(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, sealed *sealedVersion, grace time.Duration) error {
+	if err := l.room(grace); err != nil {
+		return err
+	}
+	if err := l.retire(ctx, tx, keys, grace); err != nil {
+		return err
+	}
+	if err := l.removeEnded(ctx, tx); err != nil {
+		return err
+	}
+	if err := l.insert(ctx, tx, keys, sealed, secret.Current); err != nil {
+		return err
+	}
+	l.CurrentVersion = sealed.version
+	return nil
+}
+
+// ErrTooManyVersions says that the secret has as many valid versions as it may.
+var ErrTooManyVersions error = fault.Newf(fault.Conflict,
+	"the secret has %d valid versions: wait until one's grace has passed, or shorten grace_period_secs", secret.MaxValidVersions).
+	WithCode("too_many_versions")
+
+// room tells whether there may be one more valid version once the current one is superseded. A pending one counts as it will.
+func (l *lockedSecret) room(grace time.Duration) error {
 	valid := 0
 	for i := range l.versions {
 		if v := &l.versions[i]; v.State == string(secret.Pending) || secret.Valid(secret.State(v.State), v.ExpiresAt, l.now) {
@@ -101,11 +143,17 @@ func (l *lockedSecret) supersede(ctx context.Context, tx *postgres.Tx, keys *int
 	if grace == 0 {
 		valid-- // the current one will not be
 	}
-	if valid+1 > secret.MaxValidVersions {
-		return fault.Newf(fault.Conflict,
-			"the secret has %d valid versions: wait until one's grace has passed, or shorten grace_period_secs", secret.MaxValidVersions).
-			WithCode("too_many_versions")
+	if l.pending() == nil {
+		valid++
 	}
+	if valid > secret.MaxValidVersions {
+		return ErrTooManyVersions
+	}
+	return nil
+}
+
+// retire gives the current version its grace. Another one has to take its place.
+func (l *lockedSecret) retire(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, grace time.Duration) error {
 	old := l.current()
 	expires := l.now.Add(grace)
 	old.State, old.ExpiresAt = string(secret.Superseded), &expires
@@ -114,16 +162,9 @@ func (l *lockedSecret) supersede(ctx context.Context, tx *postgres.Tx, keys *int
 		return err
 	}
 	old.Mac = mac
-	err = exactly(1)(tx.SupersedeVersion(ctx, db.SupersedeVersionParams{
+	return exactly(1)(tx.SupersedeVersion(ctx, db.SupersedeVersionParams{
 		SecretID: l.ID, Version: old.Version, VersionUid: old.VersionUid, ExpiresAt: &expires, Mac: mac, KeyID: &keyID,
 	}))
-	if err != nil {
-		return err
-	}
-	if err := l.removeEnded(ctx, tx); err != nil {
-		return err
-	}
-	return l.insert(ctx, tx, keys, sealed)
 }
 
 // removeEnded removes the superseded versions whose grace has ended, but for the newest, so that a secret that is changed often doesn't
@@ -147,17 +188,19 @@ func (l *lockedSecret) removeEnded(ctx context.Context, tx *postgres.Tx) error {
 	return exactly(l.removed)(tx.RemoveEndedVersions(ctx, db.RemoveEndedVersionsParams{SecretID: l.ID, Versions: old}))
 }
 
-// insert stores sealed as the next version.
-func (l *lockedSecret) insert(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, sealed *sealedVersion) error {
-	next := l.CurrentVersion + 1
-	mac, keyID, err := keys.MAC(sealed.row(l.ID, next, l.now))
+// insert stores sealed as the next version, whose number it was sealed for.
+func (l *lockedSecret) insert(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, sealed *sealedVersion, state secret.State) error {
+	row := sealed.row(l.ID, state, l.now)
+	mac, keyID, err := keys.MAC(row)
 	if err != nil {
 		return err
 	}
-	l.CurrentVersion = next
-	l.versions = append(l.versions, db.VersionsRow{SecretID: l.ID, Version: next, VersionUid: sealed.uid, State: string(secret.Current), Mac: mac})
+	l.versions = append(l.versions, db.VersionsRow{
+		SecretID: l.ID, Version: sealed.version, VersionUid: sealed.uid, State: string(state), KmsKeyID: row.KMSKeyID, WrappedDek: row.WrappedDEK,
+		Nonce: row.Nonce, CiphertextSha256: row.CiphertextSHA256, CreatedAt: l.now, WrappedAt: l.now, Mac: mac, KeyID: &keyID,
+	})
 	return tx.InsertVersion(ctx, db.InsertVersionParams{
-		SecretID: l.ID, Version: next, VersionUid: sealed.uid, KmsKeyID: sealed.key.KeyID, WrappedDek: sealed.key.Wrapped,
+		SecretID: l.ID, Version: sealed.version, VersionUid: sealed.uid, State: string(state), KmsKeyID: sealed.key.KeyID, WrappedDek: sealed.key.Wrapped,
 		Nonce: sealed.sealed.Nonce, Ciphertext: sealed.sealed.Ciphertext, CreatedAt: l.now, Mac: mac, KeyID: &keyID,
 	})
 }
@@ -165,22 +208,43 @@ func (l *lockedSecret) insert(ctx context.Context, tx *postgres.Tx, keys *integr
 // store writes the secret's row as it has become, one revision on.
 func (l *lockedSecret) store(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring) error {
 	base := l.Revision
+	if err := l.remac(keys); err != nil {
+		return err
+	}
+	return exactly(1)(tx.UpdateSecret(ctx, db.UpdateSecretParams{
+		ID: l.ID, Description: l.Description, RotationIntervalSecs: l.RotationIntervalSecs, GracePeriodSecs: l.GracePeriodSecs,
+		CurrentVersion: l.CurrentVersion, NextRotationAt: l.NextRotationAt, Target: l.Target, Rotation: l.Rotation,
+		CustomMetadata: l.CustomMetadata, UpdatedAt: l.UpdatedAt, Revision: l.Revision, BaseRevision: base,
+		VersionsDigest: l.VersionsDigest, Mac: l.Mac, KeyID: l.KeyID,
+	}))
+}
+
+// advance is store for what a rotation changes, by who may change nothing else.
+func (l *lockedSecret) advance(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring) error {
+	base := l.Revision
+	if err := l.remac(keys); err != nil {
+		return err
+	}
+	return exactly(1)(tx.AdvanceSecret(ctx, db.AdvanceSecretParams{
+		ID: l.ID, CurrentVersion: l.CurrentVersion, NextRotationAt: l.NextRotationAt, UpdatedAt: l.UpdatedAt, Revision: l.Revision,
+		BaseRevision: base, VersionsDigest: l.VersionsDigest, Mac: l.Mac, KeyID: l.KeyID,
+	}))
+}
+
+// remac makes the row's next revision, over all versions as they have become.
+func (l *lockedSecret) remac(keys *integrity.Keyring) error {
 	macs := make([][]byte, len(l.versions))
 	for i := range l.versions {
 		macs[i] = l.versions[i].Mac
 	}
 	digest := integrity.DigestVersions(macs)
-	l.Revision, l.UpdatedAt, l.VersionsDigest = base+1, l.now, digest[:]
+	l.Revision, l.UpdatedAt, l.VersionsDigest = l.Revision+1, l.now, digest[:]
 	mac, keyID, err := keys.MAC(secretOf(&l.VaultSecret))
 	if err != nil {
 		return err
 	}
 	l.Mac, l.KeyID = mac, &keyID
-	return exactly(1)(tx.UpdateSecret(ctx, db.UpdateSecretParams{
-		ID: l.ID, Description: l.Description, RotationIntervalSecs: l.RotationIntervalSecs, GracePeriodSecs: l.GracePeriodSecs,
-		CurrentVersion: l.CurrentVersion, NextRotationAt: l.NextRotationAt, CustomMetadata: l.CustomMetadata, UpdatedAt: l.UpdatedAt,
-		Revision: l.Revision, BaseRevision: base, VersionsDigest: l.VersionsDigest, Mac: mac, KeyID: &keyID,
-	}))
+	return nil
 }
 
 // bury removes the secret and all its versions, and leaves what says so.

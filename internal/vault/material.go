@@ -34,7 +34,7 @@ func (g Given) opaque() secret.Material {
 
 // initial makes a new secret's material from what was given; an automatic secret's missing value is generated. The caller
 // releases it.
-func (v *Vault) initial(kind secret.Kind, g Given) (secret.Material, error) {
+func (v *Vault) initial(kind secret.Kind, policy secret.PasswordPolicy, g Given) (secret.Material, error) {
 	if err := g.check(); err != nil {
 		return secret.Material{}, err
 	}
@@ -54,7 +54,7 @@ func (v *Vault) initial(kind secret.Kind, g Given) (secret.Material, error) {
 			m.Release()
 			return secret.Material{}, fault.New(fault.Invalid, "a manual secret needs a value, or a username and a password")
 		}
-		generated, err := v.generate()
+		generated, err := v.generate(policy)
 		if err != nil {
 			m.Release()
 			return secret.Material{}, err
@@ -100,8 +100,8 @@ func validated(m secret.Material) (secret.Material, error) {
 	return m, nil
 }
 
-func (v *Vault) generate() (sensitive.Bytes, error) {
-	value, err := secret.GenerateValue(v.cfg.Random)
+func (v *Vault) generate(policy secret.PasswordPolicy) (sensitive.Bytes, error) {
+	value, err := policy.Generate(v.cfg.Random)
 	if err != nil {
 		return sensitive.Bytes{}, fault.Wrap(fault.Internal, fmt.Errorf("generating a value: %w", err), "")
 	}
@@ -109,9 +109,10 @@ func (v *Vault) generate() (sensitive.Bytes, error) {
 }
 
 // settingsOf checks what a request says of a secret beside its material.
-func settingsOf(kind secret.Kind, description string, intervalSecs *int64, graceSecs int64, metadata map[string]string) (secret.Settings, error) {
+func settingsOf(kind secret.Kind, description string, intervalSecs *int64, rotation secret.Rotation, target *secret.Target, graceSecs int64, metadata map[string]string) (secret.Settings, error) {
 	s := secret.Settings{
 		Kind: kind, Description: description, GracePeriod: secret.Seconds(graceSecs), CustomMetadata: metadata,
+		Rotation: rotation, Target: target.Canonical(),
 	}
 	if intervalSecs != nil {
 		if *intervalSecs <= 0 {

@@ -54,7 +54,6 @@ func newMetrics(registerer prometheus.Registerer, partitionsAhead func() int) *m
 		Namespace: "sealkeep", Subsystem: "vault", Name: "versions_lacking_wrapping",
 		Help: "Versions that one of the two master keys doesn't wrap, after the last look through all of them; at least so many if that stopped. 0 where another process looks.",
 	})
-	m.registerGrants(registerer)
 	if registerer != nil {
 		registerer.MustRegister(m.decisions, m.integrity, m.withheld, lookups, m.statements, ahead, m.lacking)
 	}

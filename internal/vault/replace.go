@@ -43,8 +43,9 @@ func retryRaced(ctx context.Context, try func() error) error {
 // base is the state that a change was prepared on.
 type base struct {
 	secretID uuid.UUID
-	version  int64
+	version  int64 // the current one
 	uid      uuid.UUID
+	next     int64 // what a new one is sealed as
 }
 
 func baseOf(s *sealedSecret) (base, error) {
@@ -52,7 +53,7 @@ func baseOf(s *sealedSecret) (base, error) {
 	if current == nil {
 		return base{}, errNotCurrent
 	}
-	return base{secretID: s.ID, version: current.Version, uid: current.UID}, nil
+	return base{secretID: s.ID, version: current.Version, uid: current.UID, next: s.Next}, nil
 }
 
 // holds tells whether the precondition allows a change of the version that is current.

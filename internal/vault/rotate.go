@@ -43,13 +43,13 @@ func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := v.seal(ctx, row.ID, row.Name, on.version+1, next)
+	sealed, err := v.seal(ctx, row.ID, row.Name, on.next, next)
 	if err != nil {
 		next.Release()
 		return nil, err
 	}
 	disclosed := a.mayRead()
-	a.version = on.version + 1
+	a.version = on.next
 	a.note("disclosed", disclosed)
 	var made *lockedSecret
 	err = a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
@@ -60,14 +60,15 @@ func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
 		if err := locked.supersede(ctx, tx, v.keys, sealed, secret.Seconds(locked.GracePeriodSecs)); err != nil {
 			return err
 		}
-		locked.NextRotationAt = nil
-		if locked.RotationIntervalSecs != nil {
-			locked.NextRotationAt = after(locked.now, secret.Seconds(*locked.RotationIntervalSecs))
+		p, err := planOf(&locked.VaultSecret)
+		if err != nil {
+			return a.alarm(ctx, locked.Name, nil, err)
 		}
+		locked.NextRotationAt = p.next(locked)
 		made = locked
 		a.noteSecret(locked.ID, locked.Revision+1, locked.CurrentVersion)
 		a.noteRemoved(locked.removed)
-		return locked.store(ctx, tx, v.keys)
+		return locked.advance(ctx, tx, v.keys)
 	})
 	if err != nil {
 		next.Release()
@@ -75,7 +76,7 @@ func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
 	}
 	v.seen.made(&made.VaultSecret)
 	s := &Secret{
-		Name: row.Name, Kind: secret.Automatic, Format: next.Format, Version: on.version + 1, VersionUID: sealed.uid,
+		Name: row.Name, Kind: secret.Automatic, Format: next.Format, Version: on.next, VersionUID: sealed.uid,
 		CreatedAt: made.now,
 	}
 	if !disclosed {
@@ -97,7 +98,12 @@ func (v *Vault) regenerate(ctx context.Context, a *attempt, row *sealedSecret) (
 		defer current.Release()
 		next.Username = current.Username.Clone()
 	}
-	value, err := v.generate()
+	p, err := planOf(&row.VaultSecret)
+	if err != nil {
+		next.Release()
+		return secret.Material{}, a.alarm(ctx, row.Name, nil, err)
+	}
+	value, err := v.generate(p.Policy)
 	if err != nil {
 		next.Release()
 		return secret.Material{}, err

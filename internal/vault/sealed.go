@@ -26,9 +26,10 @@ func dekContext(p envelope.Place) kms.Context {
 
 // sealedVersion is a version ready to be inserted.
 type sealedVersion struct {
-	uid    uuid.UUID
-	key    kms.DataKey // its plaintext is already released
-	sealed envelope.Sealed
+	version int64
+	uid     uuid.UUID
+	key     kms.DataKey // its plaintext is already released
+	sealed  envelope.Sealed
 }
 
 // seal makes a new version's ciphertext under a fresh DEK. It calls the KMS, so it must not run inside a transaction.
@@ -49,14 +50,14 @@ func (v *Vault) seal(ctx context.Context, secretID uuid.UUID, name string, versi
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, fmt.Errorf("sealing: %w", err), "")
 	}
-	return &sealedVersion{uid: uid, key: key, sealed: sealed}, nil
+	return &sealedVersion{version: version, uid: uid, key: key, sealed: sealed}, nil
 }
 
-// row is the version's row as its MAC has it, current from that time on.
-func (s *sealedVersion) row(secretID uuid.UUID, version int64, at time.Time) integrity.Version {
+// row is the version's row as its MAC has it, made at that time.
+func (s *sealedVersion) row(secretID uuid.UUID, state secret.State, at time.Time) integrity.Version {
 	hash := sha256.Sum256(s.sealed.Ciphertext)
 	return integrity.Version{
-		SecretID: secretID, Version: version, UID: s.uid, State: string(secret.Current), KMSKeyID: s.key.KeyID, WrappedDEK: s.key.Wrapped,
+		SecretID: secretID, Version: s.version, UID: s.uid, State: string(state), KMSKeyID: s.key.KeyID, WrappedDEK: s.key.Wrapped,
 		Nonce: s.sealed.Nonce, CiphertextSHA256: hash[:], CreatedAt: at, WrappedAt: at,
 	}
 }

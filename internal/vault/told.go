@@ -71,10 +71,12 @@ func (t *told) hear(r *db.RecordsRow, proven bool) {
 		return
 	}
 	switch r.Action {
-	case ActionCreate, ActionUpdate, ActionRotate, ActionRewrap, ActionDelete, ActionRoleCreate, ActionRolePermissions, ActionRoleDelete,
-		ActionTokenCreate, ActionTokenRevoke, ActionTokenRecover, ActionRemac, ActionKeyringRotate, ActionKeyringRetire:
+	case ActionRoleCreate, ActionRolePermissions, ActionRoleDelete,
+		ActionTokenCreate, ActionTokenRevoke, ActionTokenRecover, ActionKeyringRotate, ActionKeyringRetire:
 	default:
-		return
+		if !changesSecret(r.Action) {
+			return
+		}
 	}
 	var facts changeFacts
 	if json.Unmarshal(r.Detail, &facts) != nil {
@@ -85,12 +87,14 @@ func (t *told) hear(r *db.RecordsRow, proven bool) {
 		t.hearEpoch(r, facts.Epoch)
 	}
 	switch r.Action {
-	case ActionCreate, ActionUpdate, ActionRotate, ActionRewrap, ActionRemac, ActionDelete:
-		t.hearSecret(r, &facts, proven)
 	case ActionKeyringRotate, ActionKeyringRetire: // they raise the epoch, and leave the grants as they are
 	case ActionRoleCreate, ActionRolePermissions, ActionRoleDelete:
 		t.hearRole(r, &facts, proven)
 	default:
+		if changesSecret(r.Action) {
+			t.hearSecret(r, &facts, proven)
+			return
+		}
 		t.hearToken(r, &facts, proven)
 		if facts.Permissions != "" {
 			t.hearRole(r, &facts, proven)
@@ -99,6 +103,16 @@ func (t *told) hear(r *db.RecordsRow, proven bool) {
 			t.discarded = max(t.discarded, facts.Epoch)
 		}
 	}
+}
+
+// changesSecret tells whether what is recorded so, if it succeeded, left a secret at another revision.
+func changesSecret(action string) bool {
+	switch action {
+	case ActionCreate, ActionUpdate, ActionRotate, ActionRollback, ActionRewrap, ActionRemac, ActionDelete, ActionPurge, ActionRotationPrepare,
+		ActionRotationApply, ActionRotationAbandon, ActionRotationSkip, ActionRotationPause, ActionRotationResume, ActionRotationQueue:
+		return true
+	}
+	return false
 }
 
 // hearEpoch counts an epoch that a change of the grants or the keyring made.

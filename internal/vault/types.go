@@ -32,8 +32,22 @@ type CreateRequest struct {
 	Given                Given
 	Description          string
 	RotationIntervalSecs *int64
+	Schedule             *ScheduleRequest
+	PasswordPolicy       *secret.PasswordPolicy
+	LoginHosts           []string
+	Target               *secret.Target
+	RotateOnCreate       bool // it is due at once
 	GracePeriodSecs      int64
 	CustomMetadata       map[string]string
+	IdempotencyKey       string // empty, or 1 to 255 bytes of printable ASCII
+}
+
+// ScheduleRequest asks for rotation by a cron expression.
+type ScheduleRequest struct {
+	Cron       string
+	TimeZone   string
+	WindowSecs int64
+	Missed     string // "", "catch_up" or "wait"
 }
 
 // UpdateRequest asks for a partial update of a secret.
@@ -43,6 +57,10 @@ type UpdateRequest struct {
 	Given                Given
 	Description          Optional[string]
 	RotationIntervalSecs Optional[int64]
+	Schedule             Optional[ScheduleRequest]
+	PasswordPolicy       Optional[secret.PasswordPolicy]
+	LoginHosts           Optional[[]string]
+	Target               Optional[secret.Target]
 	GracePeriodSecs      Optional[int64]
 	CustomMetadata       Optional[map[string]string]
 }
@@ -94,6 +112,8 @@ type Metadata struct {
 	Format               secret.Format
 	Description          string
 	RotationIntervalSecs *int64
+	Rotation             secret.Rotation
+	Target               *secret.Target
 	GracePeriodSecs      int64
 	Version              int64 // the current one
 	NextRotationAt       *time.Time

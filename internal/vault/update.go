@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sealkeep/sealkeep/internal/access"
@@ -36,7 +37,7 @@ func (v *Vault) Update(ctx context.Context, c Caller, r UpdateRequest) (*Metadat
 }
 
 func (r UpdateRequest) changesSettings() bool {
-	return r.Description.Set || r.RotationIntervalSecs.Set || r.GracePeriodSecs.Set || r.CustomMetadata.Set
+	return r.Description.Set || r.RotationIntervalSecs.Set || r.Schedule.Set || r.PasswordPolicy.Set || r.LoginHosts.Set || r.Target.Set || r.GracePeriodSecs.Set || r.CustomMetadata.Set
 }
 
 func (v *Vault) updateOnce(ctx context.Context, a *attempt, r UpdateRequest) (*Metadata, error) {
@@ -51,13 +52,17 @@ func (v *Vault) updateOnce(ctx context.Context, a *attempt, r UpdateRequest) (*M
 	if err := r.Precondition.holds(on.version, on.uid); err != nil {
 		return nil, err
 	}
-	sealed, equal, err := v.sealChange(ctx, a, row, r.Given)
+	planned, err := r.plan(ctx, a, &row.VaultSecret)
+	if err != nil {
+		return nil, err
+	}
+	sealed, equal, err := v.sealChange(ctx, a, row, r.Given, planned)
 	if err != nil {
 		return nil, err
 	}
 	a.version, a.records = on.version, nil
 	if sealed != nil {
-		a.version = on.version + 1
+		a.version = on.next
 	}
 
 	var (
@@ -73,12 +78,24 @@ func (v *Vault) updateOnce(ctx context.Context, a *attempt, r UpdateRequest) (*M
 		if err != nil {
 			return a.alarm(ctx, locked.Name, nil, err)
 		}
+		was, err := planOf(&locked.VaultSecret)
+		if err != nil {
+			return a.alarm(ctx, locked.Name, nil, err)
+		}
+		if !sameTarget(settings, planned) {
+			return errRaced // what was allowed, and looked at, was another one
+		}
+		if locked.Target != nil && (sealed != nil || string(locked.Target) != string(settings.Target.Encode())) {
+			if err := a.yield(ctx, tx, locked); err != nil {
+				return err
+			}
+		}
 		if sealed != nil {
 			if err := locked.supersede(ctx, tx, v.keys, sealed, settings.GracePeriod); err != nil {
 				return err
 			}
 		}
-		locked.take(settings, sealed != nil)
+		locked.take(settings, was.schedule, sealed != nil)
 		updated, made = locked.metadata(settings), locked
 		a.noteSecret(locked.ID, locked.Revision+1, locked.CurrentVersion)
 		a.noteRemoved(locked.removed)
@@ -97,14 +114,14 @@ func (v *Vault) updateOnce(ctx context.Context, a *attempt, r UpdateRequest) (*M
 	v.seen.made(&made.VaultSecret)
 	updated.Version, updated.ETag = on.version, secret.ETag(on.version, on.uid)
 	if sealed != nil {
-		updated.Version, updated.ETag = on.version+1, secret.ETag(on.version+1, sealed.uid)
+		updated.Version, updated.ETag = on.next, secret.ETag(on.next, sealed.uid)
 	}
 	return updated, nil
 }
 
 // sealChange seals the given material as the next version. equal tells that it is the current one's and the caller may know;
 // without given material it does nothing.
-func (v *Vault) sealChange(ctx context.Context, a *attempt, row *sealedSecret, g Given) (sealed *sealedVersion, equal bool, err error) {
+func (v *Vault) sealChange(ctx context.Context, a *attempt, row *sealedSecret, g Given, s secret.Settings) (sealed *sealedVersion, equal bool, err error) {
 	if !g.present() {
 		return nil, false, nil
 	}
@@ -123,11 +140,32 @@ func (v *Vault) sealChange(ctx context.Context, a *attempt, row *sealedSecret, g
 		return nil, false, err
 	}
 	defer next.Release()
+	if err := suits(s, next); err != nil {
+		return nil, false, err
+	}
 	if a.mayRead() && next.Equal(*current) {
 		return nil, true, nil
 	}
-	sealed, err = v.seal(ctx, row.ID, row.Name, row.CurrentVersion+1, next)
+	sealed, err = v.seal(ctx, row.ID, row.Name, row.Next, next)
 	return sealed, false, err
+}
+
+// plan is merge on what was looked up. What the request changes of a target is allowed and looked at here, before anything is locked.
+func (r UpdateRequest) plan(ctx context.Context, a *attempt, row *db.VaultSecret) (secret.Settings, error) {
+	before, err := (UpdateRequest{}).merge(row)
+	if err != nil {
+		return before, a.alarm(ctx, row.Name, nil, fmt.Errorf("%w: %w", errDamaged, err))
+	}
+	next, err := r.merge(row)
+	if err != nil {
+		return next, a.alarm(ctx, row.Name, nil, err)
+	}
+	return next, a.mayTarget(ctx, next, before)
+}
+
+// sameTarget tells whether two settings say the same of what is outside the vault.
+func sameTarget(a, b secret.Settings) bool {
+	return string(a.Target.Encode()) == string(b.Target.Encode()) && slices.Equal(a.Rotation.LoginHosts, b.Rotation.LoginHosts)
 }
 
 // merge lays the request's fields over what the locked row has.
@@ -161,19 +199,30 @@ func (r UpdateRequest) merge(row *db.VaultSecret) (secret.Settings, error) {
 			metadata = nil
 		}
 	}
-	return settingsOf(secret.Kind(row.Kind), description, interval, grace, metadata)
+	rotation, target, err := r.mergeRotation(row)
+	if err != nil {
+		return secret.Settings{}, err
+	}
+	settings, err := settingsOf(secret.Kind(row.Kind), description, interval, rotation, target, grace, metadata)
+	if err == nil {
+		err = settings.Target.Validate(secret.Format(row.Format), settings.GracePeriod)
+	}
+	return settings, err
 }
 
-// take gives the secret other settings. A new version is due an interval from now, and so is one whose interval changed; else the due
-// time stays.
-func (l *lockedSecret) take(s secret.Settings, renewed bool) {
-	interval := wholeSecondsOf(s.RotationInterval)
-	same := interval == nil && l.RotationIntervalSecs == nil ||
-		interval != nil && l.RotationIntervalSecs != nil && *interval == *l.RotationIntervalSecs
-	if renewed || !same {
-		l.NextRotationAt = after(l.now, s.RotationInterval)
+// take gives the secret other settings. A new version is due when the schedule says, from now, and so is one whose schedule changed; else
+// the due time stays. While the secret is paused it is due at no time, and that time is kept.
+func (l *lockedSecret) take(s secret.Settings, before secret.Schedule, renewed bool) {
+	if renewed || s.Schedule() != before {
+		p := plan{schedule: s.Schedule()}
+		next := p.next(l)
+		if s.Rotation.Paused {
+			s.Rotation.PausedDue, next = next, nil
+		}
+		l.NextRotationAt = next
 	}
-	l.Description, l.RotationIntervalSecs, l.GracePeriodSecs = s.Description, interval, int64(s.GracePeriod/time.Second)
+	l.Description, l.RotationIntervalSecs, l.GracePeriodSecs = s.Description, wholeSecondsOf(s.RotationInterval), int64(s.GracePeriod/time.Second)
+	l.Rotation, l.Target = s.Rotation.Encode(), s.Target.Encode()
 	l.CustomMetadata = secret.EncodeCustomMetadata(s.CustomMetadata)
 }
 
@@ -181,7 +230,7 @@ func (l *lockedSecret) take(s secret.Settings, renewed bool) {
 func (l *lockedSecret) metadata(s secret.Settings) *Metadata {
 	return &Metadata{
 		Name: l.Name, Kind: s.Kind, Format: secret.Format(l.Format), Description: l.Description,
-		RotationIntervalSecs: l.RotationIntervalSecs, GracePeriodSecs: l.GracePeriodSecs,
+		RotationIntervalSecs: l.RotationIntervalSecs, Rotation: s.Rotation, Target: s.Target, GracePeriodSecs: l.GracePeriodSecs,
 		NextRotationAt: l.NextRotationAt, CustomMetadata: s.CustomMetadata, CreatedAt: l.CreatedAt, UpdatedAt: l.now,
 	}
 }

@@ -121,6 +121,15 @@ type Vault struct {
 // New makes a Vault over a database whose schema was checked and a started trail. keys are those of this vault, the row purpose among
 // them, and outlive it. Stop the Vault before the trail, and the trail before the database.
 func New(database *postgres.DB, trail *audit.Trail, keeper Keeper, keys *integrity.Keyring, cfg Config) (*Vault, error) {
+	v, err := newVault(database, trail, keeper, keys, cfg)
+	if err != nil {
+		return nil, err
+	}
+	v.metrics.registerGrants(v.cfg.Metrics)
+	return v, nil
+}
+
+func newVault(database *postgres.DB, trail *audit.Trail, keeper Keeper, keys *integrity.Keyring, cfg Config) (*Vault, error) {
 	cfg.complete()
 	if _, ok := keys.ActiveKeyID(integrity.PurposeRow); !ok {
 		return nil, errors.New("vault: the keyring was opened without the key of rows")

@@ -191,7 +191,7 @@ func (q *Queries) OpenTables(ctx context.Context) ([]string, error) {
 }
 
 const secretsPage = `-- name: SecretsPage :many
-SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version, s.next_rotation_at, s.target, s.custom_metadata, s.created_at, s.updated_at, s.mac, s.key_id, s.revision, s.versions_digest, EXISTS (SELECT FROM vault.deleted_secrets d WHERE d.secret_id = s.id)::boolean AS deleted
+SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version, s.next_rotation_at, s.target, s.custom_metadata, s.created_at, s.updated_at, s.mac, s.key_id, s.revision, s.versions_digest, s.rotation, EXISTS (SELECT FROM vault.deleted_secrets d WHERE d.secret_id = s.id)::boolean AS deleted
 FROM vault.secrets s WHERE s.id > $1 ORDER BY s.id LIMIT $2
 `
 
@@ -233,6 +233,7 @@ func (q *Queries) SecretsPage(ctx context.Context, arg SecretsPageParams) ([]Sec
 			&i.VaultSecret.KeyID,
 			&i.VaultSecret.Revision,
 			&i.VaultSecret.VersionsDigest,
+			&i.VaultSecret.Rotation,
 			&i.Deleted,
 		); err != nil {
 			return nil, err

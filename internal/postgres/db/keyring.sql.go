@@ -326,7 +326,7 @@ func (q *Queries) RowsNotUnder(ctx context.Context, keyID uuid.UUID) (RowsNotUnd
 }
 
 const secretsToRemac = `-- name: SecretsToRemac :many
-SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version, s.next_rotation_at, s.target, s.custom_metadata, s.created_at, s.updated_at, s.mac, s.key_id, s.revision, s.versions_digest, EXISTS (SELECT FROM vault.deleted_secrets d WHERE d.secret_id = s.id)::boolean AS deleted
+SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version, s.next_rotation_at, s.target, s.custom_metadata, s.created_at, s.updated_at, s.mac, s.key_id, s.revision, s.versions_digest, s.rotation, EXISTS (SELECT FROM vault.deleted_secrets d WHERE d.secret_id = s.id)::boolean AS deleted
 FROM vault.secrets s
 WHERE s.id > $1 AND (s.key_id IS DISTINCT FROM $2::uuid
       OR EXISTS (SELECT FROM vault.secret_versions v WHERE v.secret_id = s.id AND v.key_id IS DISTINCT FROM $2::uuid))
@@ -372,6 +372,7 @@ func (q *Queries) SecretsToRemac(ctx context.Context, arg SecretsToRemacParams) 
 			&i.VaultSecret.KeyID,
 			&i.VaultSecret.Revision,
 			&i.VaultSecret.VersionsDigest,
+			&i.VaultSecret.Rotation,
 			&i.Deleted,
 		); err != nil {
 			return nil, err

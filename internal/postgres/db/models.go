@@ -31,7 +31,8 @@ type VaultSecret struct {
 	// The version whose state is current; 0 when there is none.
 	CurrentVersion int64
 	NextRotationAt *time.Time
-	Target         []byte
+	// The exact bytes of the canonical JSON, as they are MACed: what a rotation changes outside the vault.
+	Target []byte
 	// The exact bytes of the canonical JSON, as they are MACed.
 	CustomMetadata []byte
 	CreatedAt      time.Time
@@ -42,6 +43,8 @@ type VaultSecret struct {
 	Revision int64
 	// SHA-256 over the macs of all its versions' rows, by version.
 	VersionsDigest []byte
+	// The exact bytes of the canonical JSON, as they are MACed: schedule, password policy, pause, login hosts.
+	Rotation []byte
 }
 
 type VaultTokenUse struct {

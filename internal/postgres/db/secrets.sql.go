@@ -12,6 +12,24 @@ import (
 	"github.com/google/uuid"
 )
 
+const ciphertext = `-- name: Ciphertext :one
+SELECT ciphertext FROM vault.secret_versions WHERE secret_id = $1 AND version = $2 AND version_uid = $3
+`
+
+type CiphertextParams struct {
+	SecretID   uuid.UUID
+	Version    int64
+	VersionUid uuid.UUID
+}
+
+// That of one version, of a secret whose row is locked.
+func (q *Queries) Ciphertext(ctx context.Context, arg CiphertextParams) ([]byte, error) {
+	row := q.db.QueryRow(ctx, ciphertext, arg.SecretID, arg.Version, arg.VersionUid)
+	var ciphertext []byte
+	err := row.Scan(&ciphertext)
+	return ciphertext, err
+}
+
 const deleteSecret = `-- name: DeleteSecret :execrows
 WITH tombstone AS (
     INSERT INTO vault.deleted_secrets (secret_id, name, revision, deleted_at, mac, key_id)
@@ -68,9 +86,9 @@ func (q *Queries) DeletedSecret(ctx context.Context, secretID uuid.UUID) (VaultD
 const insertSecret = `-- name: InsertSecret :exec
 WITH secret AS (
     INSERT INTO vault.secrets (id, name, kind, format, description, rotation_interval_secs, grace_period_secs, current_version,
-                               next_rotation_at, custom_metadata, created_at, updated_at, revision, versions_digest, mac, key_id)
+                               next_rotation_at, target, rotation, custom_metadata, created_at, updated_at, revision, versions_digest, mac, key_id)
     VALUES ($1, $10, $11, $12, $13, $14, $15, 1,
-            $16, $17, $7, $7, 1, $18, $19, $9)
+            $16, $17, $18, $19, $7, $7, 1, $20, $21, $9)
 )
 INSERT INTO vault.secret_versions (secret_id, version, version_uid, state, kms_key_id, wrapped_dek, nonce, ciphertext,
                                    created_at, wrapped_at, mac, key_id)
@@ -94,6 +112,8 @@ type InsertSecretParams struct {
 	RotationIntervalSecs *int64
 	GracePeriodSecs      int64
 	NextRotationAt       *time.Time
+	Target               []byte
+	Rotation             []byte
 	CustomMetadata       []byte
 	VersionsDigest       []byte
 	Mac                  []byte
@@ -118,6 +138,8 @@ func (q *Queries) InsertSecret(ctx context.Context, arg InsertSecretParams) erro
 		arg.RotationIntervalSecs,
 		arg.GracePeriodSecs,
 		arg.NextRotationAt,
+		arg.Target,
+		arg.Rotation,
 		arg.CustomMetadata,
 		arg.VersionsDigest,
 		arg.Mac,
@@ -128,14 +150,15 @@ func (q *Queries) InsertSecret(ctx context.Context, arg InsertSecretParams) erro
 const insertVersion = `-- name: InsertVersion :exec
 INSERT INTO vault.secret_versions (secret_id, version, version_uid, state, kms_key_id, wrapped_dek, nonce, ciphertext,
                                    created_at, wrapped_at, mac, key_id)
-VALUES ($1, $2, $3, 'current', $4, $5, $6, $7, $8, $8,
-        $9, $10)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9,
+        $10, $11)
 `
 
 type InsertVersionParams struct {
 	SecretID   uuid.UUID
 	Version    int64
 	VersionUid uuid.UUID
+	State      string
 	KmsKeyID   string
 	WrappedDek []byte
 	Nonce      []byte
@@ -150,6 +173,7 @@ func (q *Queries) InsertVersion(ctx context.Context, arg InsertVersionParams) er
 		arg.SecretID,
 		arg.Version,
 		arg.VersionUid,
+		arg.State,
 		arg.KmsKeyID,
 		arg.WrappedDek,
 		arg.Nonce,
@@ -162,7 +186,7 @@ func (q *Queries) InsertVersion(ctx context.Context, arg InsertVersionParams) er
 }
 
 const listSecrets = `-- name: ListSecrets :many
-SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version, s.next_rotation_at, s.target, s.custom_metadata, s.created_at, s.updated_at, s.mac, s.key_id, s.revision, s.versions_digest,
+SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version, s.next_rotation_at, s.target, s.custom_metadata, s.created_at, s.updated_at, s.mac, s.key_id, s.revision, s.versions_digest, s.rotation,
        EXISTS (SELECT FROM vault.deleted_secrets d WHERE d.secret_id = s.id)::boolean AS deleted
 FROM vault.secrets s
 WHERE s.name > $1 AND s.name >= $2 AND ($3::text IS NULL OR s.name < $3::text)
@@ -225,6 +249,7 @@ func (q *Queries) ListSecrets(ctx context.Context, arg ListSecretsParams) ([]Lis
 			&i.VaultSecret.KeyID,
 			&i.VaultSecret.Revision,
 			&i.VaultSecret.VersionsDigest,
+			&i.VaultSecret.Rotation,
 			&i.Deleted,
 		); err != nil {
 			return nil, err
@@ -238,7 +263,7 @@ func (q *Queries) ListSecrets(ctx context.Context, arg ListSecretsParams) ([]Lis
 }
 
 const lockSecret = `-- name: LockSecret :one
-SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version, s.next_rotation_at, s.target, s.custom_metadata, s.created_at, s.updated_at, s.mac, s.key_id, s.revision, s.versions_digest, now()::timestamptz AS read_at,
+SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version, s.next_rotation_at, s.target, s.custom_metadata, s.created_at, s.updated_at, s.mac, s.key_id, s.revision, s.versions_digest, s.rotation, now()::timestamptz AS read_at,
        EXISTS (SELECT FROM vault.deleted_secrets d WHERE d.secret_id = s.id)::boolean AS deleted
 FROM vault.secrets s WHERE s.name = $1 FOR UPDATE OF s
 `
@@ -270,6 +295,7 @@ func (q *Queries) LockSecret(ctx context.Context, name string) (LockSecretRow, e
 		&i.VaultSecret.KeyID,
 		&i.VaultSecret.Revision,
 		&i.VaultSecret.VersionsDigest,
+		&i.VaultSecret.Rotation,
 		&i.ReadAt,
 		&i.Deleted,
 	)
@@ -329,7 +355,7 @@ func (q *Queries) RewrapVersion(ctx context.Context, arg RewrapVersionParams) (i
 }
 
 const secretByName = `-- name: SecretByName :one
-SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version, s.next_rotation_at, s.target, s.custom_metadata, s.created_at, s.updated_at, s.mac, s.key_id, s.revision, s.versions_digest, now()::timestamptz AS read_at,
+SELECT s.id, s.name, s.kind, s.format, s.description, s.rotation_interval_secs, s.grace_period_secs, s.current_version, s.next_rotation_at, s.target, s.custom_metadata, s.created_at, s.updated_at, s.mac, s.key_id, s.revision, s.versions_digest, s.rotation, now()::timestamptz AS read_at,
        EXISTS (SELECT FROM vault.deleted_secrets d WHERE d.secret_id = s.id)::boolean AS deleted
 FROM vault.secrets s WHERE s.name = $1
 `
@@ -361,6 +387,7 @@ func (q *Queries) SecretByName(ctx context.Context, name string) (SecretByNameRo
 		&i.VaultSecret.KeyID,
 		&i.VaultSecret.Revision,
 		&i.VaultSecret.VersionsDigest,
+		&i.VaultSecret.Rotation,
 		&i.ReadAt,
 		&i.Deleted,
 	)
@@ -431,9 +458,10 @@ func (q *Queries) TakeWork(ctx context.Context, work string) (bool, error) {
 const updateSecret = `-- name: UpdateSecret :execrows
 UPDATE vault.secrets
 SET description = $1, rotation_interval_secs = $2, grace_period_secs = $3,
-    current_version = $4, next_rotation_at = $5, custom_metadata = $6,
-    updated_at = $7, revision = $8, versions_digest = $9, mac = $10, key_id = $11
-WHERE id = $12 AND revision = $13
+    current_version = $4, next_rotation_at = $5, target = $6, rotation = $7,
+    custom_metadata = $8,
+    updated_at = $9, revision = $10, versions_digest = $11, mac = $12, key_id = $13
+WHERE id = $14 AND revision = $15
 `
 
 type UpdateSecretParams struct {
@@ -442,6 +470,8 @@ type UpdateSecretParams struct {
 	GracePeriodSecs      int64
 	CurrentVersion       int64
 	NextRotationAt       *time.Time
+	Target               []byte
+	Rotation             []byte
 	CustomMetadata       []byte
 	UpdatedAt            time.Time
 	Revision             int64
@@ -460,6 +490,8 @@ func (q *Queries) UpdateSecret(ctx context.Context, arg UpdateSecretParams) (int
 		arg.GracePeriodSecs,
 		arg.CurrentVersion,
 		arg.NextRotationAt,
+		arg.Target,
+		arg.Rotation,
 		arg.CustomMetadata,
 		arg.UpdatedAt,
 		arg.Revision,

@@ -2,9 +2,9 @@
 -- A secret and its first version, in one statement.
 WITH secret AS (
     INSERT INTO vault.secrets (id, name, kind, format, description, rotation_interval_secs, grace_period_secs, current_version,
-                               next_rotation_at, custom_metadata, created_at, updated_at, revision, versions_digest, mac, key_id)
+                               next_rotation_at, target, rotation, custom_metadata, created_at, updated_at, revision, versions_digest, mac, key_id)
     VALUES (@id, @name, @kind, @format, @description, @rotation_interval_secs, @grace_period_secs, 1,
-            @next_rotation_at, @custom_metadata, @created_at, @created_at, 1, @versions_digest, @mac, @key_id)
+            @next_rotation_at, @target, @rotation, @custom_metadata, @created_at, @created_at, 1, @versions_digest, @mac, @key_id)
 )
 INSERT INTO vault.secret_versions (secret_id, version, version_uid, state, kms_key_id, wrapped_dek, nonce, ciphertext,
                                    created_at, wrapped_at, mac, key_id)
@@ -13,7 +13,7 @@ VALUES (@id, 1, @version_uid, 'current', @kms_key_id, @wrapped_dek, @nonce, @cip
 -- name: InsertVersion :exec
 INSERT INTO vault.secret_versions (secret_id, version, version_uid, state, kms_key_id, wrapped_dek, nonce, ciphertext,
                                    created_at, wrapped_at, mac, key_id)
-VALUES (@secret_id, @version, @version_uid, 'current', @kms_key_id, @wrapped_dek, @nonce, @ciphertext, @created_at, @created_at,
+VALUES (@secret_id, @version, @version_uid, @state, @kms_key_id, @wrapped_dek, @nonce, @ciphertext, @created_at, @created_at,
         @mac, @key_id);
 
 -- name: LockSecret :one
@@ -31,6 +31,10 @@ FROM vault.secrets s WHERE s.name = $1;
 SELECT secret_id, version, version_uid, state, kms_key_id, wrapped_dek, nonce, sha256(ciphertext)::bytea AS ciphertext_sha256,
        created_at, expires_at, wrapped_at, mac, key_id
 FROM vault.secret_versions WHERE secret_id = $1 ORDER BY version;
+
+-- name: Ciphertext :one
+-- That of one version, of a secret whose row is locked.
+SELECT ciphertext FROM vault.secret_versions WHERE secret_id = @secret_id AND version = @version AND version_uid = @version_uid;
 
 -- name: VersionsToRewrap :many
 -- A page of all versions by secret and number, behind a given one, with how they are wrapped.
@@ -61,7 +65,8 @@ WHERE secret_id = @secret_id AND version = ANY (@versions::bigint[]) AND state =
 -- Everything of a secret that changes.
 UPDATE vault.secrets
 SET description = @description, rotation_interval_secs = @rotation_interval_secs, grace_period_secs = @grace_period_secs,
-    current_version = @current_version, next_rotation_at = @next_rotation_at, custom_metadata = @custom_metadata,
+    current_version = @current_version, next_rotation_at = @next_rotation_at, target = @target, rotation = @rotation,
+    custom_metadata = @custom_metadata,
     updated_at = @updated_at, revision = @revision, versions_digest = @versions_digest, mac = @mac, key_id = @key_id
 WHERE id = @id AND revision = @base_revision;
 

@@ -1,0 +1,115 @@
+-- name: EnqueueDue :execrows
+-- Jobs for secrets that are due and have none, the longest due first. A secret that somebody is changing is left to the next pass: whoever
+-- changes one may be about to make its job, and would wait for this while this waits for them.
+WITH due AS (
+    SELECT s.id, s.next_rotation_at, s.current_version
+    FROM vault.secrets s
+    WHERE s.next_rotation_at <= now()
+      AND NOT EXISTS (SELECT FROM vault.rotation_jobs j WHERE j.secret_id = s.id AND j.completed_at IS NULL)
+    ORDER BY s.next_rotation_at LIMIT @max_rows FOR KEY SHARE OF s SKIP LOCKED
+)
+INSERT INTO vault.rotation_jobs (id, secret_id, reason, due_at, base_version, run_at)
+SELECT gen_random_uuid(), due.id, 'scheduled', due.next_rotation_at, due.current_version, due.next_rotation_at FROM due
+ON CONFLICT DO NOTHING;
+
+-- name: ClaimJobs :many
+-- Takes jobs that may run: those that wait, and those whose lease has lapsed. @may_start bounds how many of them have never been claimed.
+WITH runnable AS (
+    SELECT j.id, j.started_at IS NULL AS fresh
+    FROM vault.rotation_jobs j
+    WHERE j.completed_at IS NULL AND j.dead_at IS NULL AND j.run_at <= now() AND (@may_start::bigint > 0 OR j.started_at IS NOT NULL)
+    ORDER BY j.run_at LIMIT @max_rows FOR UPDATE OF j SKIP LOCKED
+), chosen AS (
+    SELECT r.id FROM (SELECT id, fresh, count(*) FILTER (WHERE fresh) OVER (ORDER BY fresh, id) AS n FROM runnable) r
+    WHERE NOT r.fresh OR r.n <= @may_start::bigint
+), claimed AS (
+    UPDATE vault.rotation_jobs j
+    SET claim_id = @claim_id, claimed_by = @claimed_by, lease_expires_at = now() + make_interval(secs => @lease_secs),
+        run_at = now() + make_interval(secs => @lease_secs), started_at = coalesce(j.started_at, now()), attempt = j.attempt + 1
+    FROM chosen WHERE j.id = chosen.id
+    RETURNING j.id, j.secret_id, j.reason, j.due_at, j.base_version, j.attempt, j.step
+)
+SELECT c.id, c.secret_id, s.name, c.reason, c.due_at, c.base_version, c.attempt, c.step, (s.target IS NOT NULL)::boolean AS targeted
+FROM claimed c JOIN vault.secrets s ON s.id = c.secret_id;
+
+-- name: StartedSince :one
+-- How many jobs were first claimed lately. Whoever asks holds the lock that all who cap them take.
+SELECT count(*) FROM vault.rotation_jobs WHERE started_at > now() - make_interval(secs => @secs);
+
+-- name: LockStarts :exec
+SELECT pg_advisory_xact_lock(hashtextextended('vault.rotation_starts', 0));
+
+-- name: RenewClaims :many
+-- Prolongs the leases of claims that still hold.
+UPDATE vault.rotation_jobs
+SET lease_expires_at = now() + make_interval(secs => @lease_secs), run_at = now() + make_interval(secs => @lease_secs)
+WHERE claim_id = ANY (@claim_ids::uuid[]) AND id = ANY (@ids::uuid[]) AND completed_at IS NULL AND dead_at IS NULL
+RETURNING id;
+
+-- name: ReleaseClaims :exec
+-- Gives back what a process that ends will not come to.
+UPDATE vault.rotation_jobs
+SET claim_id = NULL, claimed_by = NULL, lease_expires_at = NULL, run_at = now(), attempt = attempt - 1
+WHERE claim_id = ANY (@claim_ids::uuid[]) AND id = ANY (@ids::uuid[]) AND completed_at IS NULL AND dead_at IS NULL;
+
+-- name: MoveJob :execrows
+-- A step forward, of whoever holds the claim.
+UPDATE vault.rotation_jobs SET step = @step
+WHERE id = @id AND claim_id = @claim_id AND completed_at IS NULL AND dead_at IS NULL;
+
+-- name: PostponeJob :execrows
+-- Gives the claim back: it runs again then, and the attempt doesn't count.
+UPDATE vault.rotation_jobs
+SET claim_id = NULL, claimed_by = NULL, lease_expires_at = NULL, attempt = attempt - 1,
+    run_at = coalesce(sqlc.narg(until)::timestamptz, now()) + make_interval(secs => @pause_secs)
+WHERE id = @id AND claim_id = @claim_id AND completed_at IS NULL AND dead_at IS NULL;
+
+-- name: FailJob :execrows
+-- Gives the claim back after a failure: it runs again after a pause, or is dead.
+UPDATE vault.rotation_jobs
+SET claim_id = NULL, claimed_by = NULL, lease_expires_at = NULL, run_at = now() + make_interval(secs => @pause_secs),
+    class = @class, error = @error, dead_at = CASE WHEN @dead::boolean THEN now() END
+WHERE id = @id AND claim_id = @claim_id AND completed_at IS NULL AND dead_at IS NULL;
+
+-- name: CompleteJob :execrows
+UPDATE vault.rotation_jobs
+SET completed_at = now(), outcome = @outcome, claim_id = NULL, lease_expires_at = NULL, class = NULL, error = NULL
+WHERE id = @id AND claim_id = @claim_id AND completed_at IS NULL AND dead_at IS NULL;
+
+-- name: NextWork :one
+-- How long until something is to be done, in seconds: to a secret's due time or a job's next run; a year if nothing is.
+SELECT coalesce(extract(epoch FROM least(
+    (SELECT min(s.next_rotation_at) FROM vault.secrets s WHERE s.next_rotation_at > now()),
+    (SELECT min(j.run_at) FROM vault.rotation_jobs j WHERE j.completed_at IS NULL AND j.dead_at IS NULL)) - clock_timestamp()), 31536000)::double precision AS secs;
+
+-- name: OpenJob :one
+-- The job of a secret whose row is locked, if it has one that isn't over.
+SELECT id, secret_id, reason, due_at, base_version, enqueued_at, run_at, attempt, claimed_by, claim_id, lease_expires_at, step, started_at, dead_at, class, error
+FROM vault.rotation_jobs WHERE secret_id = $1 AND completed_at IS NULL FOR UPDATE;
+
+-- name: InsertJob :execrows
+INSERT INTO vault.rotation_jobs (id, secret_id, reason, due_at, base_version, run_at)
+VALUES (@id, @secret_id, @reason, @due_at, @base_version, now())
+ON CONFLICT DO NOTHING;
+
+-- name: WakeRotators :exec
+SELECT pg_notify('vault_rotation', '');
+
+-- name: AdvanceSecret :execrows
+-- What a rotation changes of a secret.
+UPDATE vault.secrets
+SET current_version = @current_version, next_rotation_at = @next_rotation_at, updated_at = @updated_at, revision = @revision,
+    versions_digest = @versions_digest, mac = @mac, key_id = @key_id
+WHERE id = @id AND revision = @base_revision;
+
+-- name: MoveVersion :execrows
+-- A version's way from pending to current, or to abandoned.
+UPDATE vault.secret_versions SET state = @state, mac = @mac, key_id = @key_id
+WHERE secret_id = @secret_id AND version = @version AND version_uid = @version_uid AND state = 'pending';
+
+-- name: RemoveAbandoned :execrows
+DELETE FROM vault.secret_versions
+WHERE secret_id = @secret_id AND version = ANY (@versions::bigint[]) AND state = 'abandoned';
+
+-- name: RotationControl :one
+SELECT paused, revision, changed_at, mac, key_id FROM vault.rotation_control;

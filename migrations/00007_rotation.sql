@@ -1,0 +1,105 @@
+-- +goose Up
+-- Rotation: what a secret is told about when and how it rotates, the jobs that rotate it, and what rotators keep of their work.
+SET LOCAL ROLE vault_owner;
+
+ALTER TABLE vault.secrets ADD COLUMN rotation bytea;
+COMMENT ON COLUMN vault.secrets.rotation IS 'The exact bytes of the canonical JSON, as they are MACed: schedule, password policy, pause, login hosts.';
+COMMENT ON COLUMN vault.secrets.target IS 'The exact bytes of the canonical JSON, as they are MACed: what a rotation changes outside the vault.';
+CREATE INDEX secrets_targeted ON vault.secrets (id) WHERE target IS NOT NULL;
+-- A cron expression takes the place of an interval.
+ALTER TABLE vault.secrets DROP CONSTRAINT secrets_check;
+ALTER TABLE vault.secrets ADD CONSTRAINT secrets_scheduled
+    CHECK (kind <> 'automatic' OR rotation_interval_secs IS NOT NULL OR rotation IS NOT NULL) NOT VALID;
+
+-- A job is work to be done and no authority: what it asks for is done only if the secret's own row, which is MACed, says that it is due.
+-- run_at is when somebody may claim it next: its due time, the end of a lease, or that of a pause after a failure. A job that is dead
+-- stays open until somebody retries or cancels it.
+ALTER TABLE vault.rotation_jobs
+    ADD COLUMN step text NOT NULL DEFAULT 'queued' CHECK (step IN ('queued', 'prepared', 'applying')),
+    ADD COLUMN started_at timestamptz,
+    ADD COLUMN dead_at timestamptz,
+    ADD COLUMN class text,
+    ADD CONSTRAINT rotation_jobs_finite
+        CHECK (isfinite(due_at) AND isfinite(enqueued_at) AND isfinite(run_at) AND isfinite(lease_expires_at) AND isfinite(completed_at)
+               AND isfinite(started_at) AND isfinite(dead_at)),
+    ADD CONSTRAINT rotation_jobs_dead CHECK (dead_at IS NULL OR completed_at IS NULL);
+DROP INDEX vault.rotation_jobs_runnable;
+CREATE INDEX rotation_jobs_runnable ON vault.rotation_jobs (run_at) WHERE completed_at IS NULL AND dead_at IS NULL;
+CREATE INDEX rotation_jobs_started ON vault.rotation_jobs (started_at) WHERE started_at IS NOT NULL;
+CREATE INDEX rotation_jobs_completed ON vault.rotation_jobs (completed_at) WHERE completed_at IS NOT NULL;
+CREATE INDEX rotation_jobs_secret ON vault.rotation_jobs (secret_id, enqueued_at);
+COMMENT ON COLUMN vault.rotation_jobs.claim_id IS 'Fences: whoever holds another one, or none, changes nothing of the job nor by it.';
+
+-- What pauses all rotation. No row: it was never paused.
+CREATE TABLE vault.rotation_control (
+    singleton  boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    paused     boolean NOT NULL,
+    revision   bigint NOT NULL CHECK (revision > 0),
+    changed_at timestamptz NOT NULL,
+    mac        bytea,
+    key_id     uuid
+);
+
+-- When the current version of a targeted secret was last tried at its target. It decides nothing but when something is tried, and when
+-- versions whose grace has long ended go.
+CREATE TABLE vault.rotation_probes (
+    secret_id   uuid PRIMARY KEY REFERENCES vault.secrets (id) ON DELETE CASCADE,
+    version_uid uuid NOT NULL,
+    ok          boolean NOT NULL,
+    class       text,
+    message     text CHECK (octet_length(message) <= 1024),
+    checked_at  timestamptz NOT NULL,
+    next_at     timestamptz NOT NULL,
+    CHECK (isfinite(checked_at) AND isfinite(next_at))
+);
+CREATE INDEX rotation_probes_next ON vault.rotation_probes (next_at);
+
+-- What lets a webhook's receiver fetch one version once.
+CREATE TABLE vault.rotation_fetches (
+    token_sha256 bytea PRIMARY KEY CHECK (octet_length(token_sha256) = 32),
+    secret_id    uuid NOT NULL REFERENCES vault.secrets (id) ON DELETE CASCADE,
+    version_uid  uuid NOT NULL,
+    created_at   timestamptz NOT NULL,
+    expires_at   timestamptz NOT NULL,
+    mac          bytea,
+    key_id       uuid
+);
+CREATE INDEX rotation_fetches_secret ON vault.rotation_fetches (secret_id);
+CREATE INDEX rotation_fetches_expiry ON vault.rotation_fetches (expires_at);
+
+-- A request that made a job is answered with that job when it comes again.
+ALTER TABLE vault.idempotency_keys ADD COLUMN job_id uuid, ALTER COLUMN version_uid DROP NOT NULL;
+ALTER TABLE vault.idempotency_keys ADD CONSTRAINT idempotency_keys_one CHECK (job_id IS NULL OR version_uid IS NULL) NOT VALID;
+
+-- +goose StatementBegin
+DO $$
+DECLARE
+    t text;
+BEGIN
+    FOREACH t IN ARRAY ARRAY['rotation_control', 'rotation_probes', 'rotation_fetches'] LOOP
+        EXECUTE format('ALTER TABLE vault.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', t);
+        EXECUTE format('REVOKE ALL ON vault.%I FROM PUBLIC', t);
+    END LOOP;
+END
+$$;
+-- +goose StatementEnd
+
+GRANT UPDATE (rotation) ON vault.secrets TO vault_api;
+GRANT SELECT, INSERT, UPDATE (paused, revision, changed_at, mac, key_id) ON vault.rotation_control TO vault_api;
+GRANT SELECT ON vault.rotation_probes TO vault_api;
+GRANT SELECT, DELETE ON vault.rotation_fetches TO vault_api;
+GRANT SELECT ON vault.rotation_control, vault.deleted_secrets TO vault_rotator;
+GRANT SELECT, INSERT, UPDATE, DELETE ON vault.rotation_probes TO vault_rotator;
+GRANT SELECT, INSERT, DELETE ON vault.rotation_fetches TO vault_rotator;
+GRANT SELECT, UPDATE (mac, key_id) ON vault.rotation_control TO vault_operator;
+
+CREATE POLICY vault_api ON vault.rotation_control FOR ALL TO vault_api USING (true) WITH CHECK (true);
+CREATE POLICY vault_rotator ON vault.rotation_control FOR ALL TO vault_rotator USING (true) WITH CHECK (true);
+CREATE POLICY vault_operator ON vault.rotation_control FOR ALL TO vault_operator USING (true) WITH CHECK (true);
+CREATE POLICY vault_api ON vault.rotation_probes FOR ALL TO vault_api USING (true) WITH CHECK (true);
+CREATE POLICY vault_rotator ON vault.rotation_probes FOR ALL TO vault_rotator USING (true) WITH CHECK (true);
+CREATE POLICY vault_api ON vault.rotation_fetches FOR ALL TO vault_api USING (true) WITH CHECK (true);
+CREATE POLICY vault_rotator ON vault.rotation_fetches FOR ALL TO vault_rotator USING (true) WITH CHECK (true);
+CREATE POLICY vault_rotator ON vault.deleted_secrets FOR ALL TO vault_rotator USING (true) WITH CHECK (true);
+
+RESET ROLE;
