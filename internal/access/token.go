@@ -21,6 +21,7 @@ import (
 // token without asking anyone; they add nothing to its strength.
 const (
 	tokenPrefix   = "svk_"
+	fetchPrefix   = "svf_" // of what lets a webhook's receiver fetch one value, once; as long as the other
 	numberBytes   = 32
 	numberDigits  = 43 // 62^43 > 2^256
 	checkDigits   = 6  // 62^6 > 2^32
@@ -46,6 +47,16 @@ func (f Fingerprint) Equal(o Fingerprint) bool {
 // NewToken makes a token from 256 bits of random; nil is randomness.Reader. The caller shows text once and
 // releases it; fp is for storing. A source that fails or ends early is an error of kind Internal, never a weaker token.
 func NewToken(random io.Reader) (text sensitive.Bytes, fp Fingerprint, err error) {
+	return newToken(tokenPrefix, random)
+}
+
+// NewFetchToken makes what lets a webhook's receiver fetch one value, once. It is to NewToken's tokens what another prefix makes of
+// them: neither is ever taken for the other.
+func NewFetchToken(random io.Reader) (text sensitive.Bytes, fp Fingerprint, err error) {
+	return newToken(fetchPrefix, random)
+}
+
+func newToken(prefix string, random io.Reader) (text sensitive.Bytes, fp Fingerprint, err error) {
 	if random == nil {
 		random = randomness.Reader
 	}
@@ -55,7 +66,7 @@ func NewToken(random io.Reader) (text sensitive.Bytes, fp Fingerprint, err error
 		return sensitive.Bytes{}, Fingerprint{}, fault.Wrap(fault.Internal, err, "")
 	}
 	token := make([]byte, TokenLength)
-	copy(token, tokenPrefix)
+	copy(token, prefix)
 	putBase62(token[len(tokenPrefix):checkedLength], raw[:])
 	putChecksum(token[checkedLength:], token[:checkedLength])
 	return sensitive.Take(token), sha256.Sum256(token), nil
@@ -65,15 +76,24 @@ func NewToken(random io.Reader) (text sensitive.Bytes, fp Fingerprint, err error
 // issued is not its business. It neither keeps nor changes text. The error, of kind Unauthenticated, is the same
 // whatever is wrong.
 func ParseToken(text []byte) (Fingerprint, error) {
-	if !wellFormed(text) {
+	if !wellFormed(tokenPrefix, text) {
 		return Fingerprint{}, fault.New(fault.Unauthenticated,
 			"this is not a Sealkeep token: send the 53 characters that begin with svk_ as they were shown when the token was created")
 	}
 	return sha256.Sum256(text), nil
 }
 
-func wellFormed(text []byte) bool {
-	if len(text) != TokenLength || string(text[:len(tokenPrefix)]) != tokenPrefix {
+// ParseFetchToken is ParseToken for what NewFetchToken makes.
+func ParseFetchToken(text []byte) (Fingerprint, error) {
+	if !wellFormed(fetchPrefix, text) {
+		return Fingerprint{}, fault.New(fault.Unauthenticated,
+			"this is no token for fetching: send the one that came with the webhook's event, which begins with svf_")
+	}
+	return sha256.Sum256(text), nil
+}
+
+func wellFormed(prefix string, text []byte) bool {
+	if len(text) != TokenLength || string(text[:len(prefix)]) != prefix {
 		return false
 	}
 	for _, c := range text[len(tokenPrefix):] {

@@ -22,6 +22,7 @@ const (
 	needsToken                    // any valid token
 	needsReader                   // an allowlisted address, and with ip+token a token that may read the name
 	needsReaderOfEach             // as before, but names are decided one by one afterwards
+	needsAddress                  // an allowlisted address; what else the use case asks for
 )
 
 // operation is what a caller asks for, as the gate and the audit trail see it.
@@ -34,7 +35,9 @@ type operation struct {
 }
 
 // discloses tells whether the operation is for listed addresses alone.
-func (op operation) discloses() bool { return op.rule == needsReader || op.rule == needsReaderOfEach }
+func (op operation) discloses() bool {
+	return op.rule == needsReader || op.rule == needsReaderOfEach || op.rule == needsAddress
+}
 
 // attempt is one operation on its way through the gate. The use case fills in what it learns for the record.
 type attempt struct {
@@ -190,6 +193,8 @@ func (v *Vault) decide(c Caller, op operation, who *identity, invalid error) err
 		return invalid
 	}
 	switch {
+	case op.rule == needsAddress:
+		return nil
 	case invalid != nil:
 		return invalid
 	case !who.hasToken():

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/envelope"
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/postgres"
@@ -128,8 +129,12 @@ type Delivery struct {
 	Before []secret.Material
 	// Keys sign what a webhook is sent, the newest first.
 	Keys []sensitive.Bytes
+	// Fetch lets a webhook's receiver fetch New once, until FetchUntil; zero if the value is sent.
+	Fetch      sensitive.Bytes
+	FetchUntil time.Time
 
 	version db.VersionsRow
+	fetch   access.Fingerprint
 }
 
 // Release zeroes what it holds. It is safe to call twice.
@@ -145,6 +150,7 @@ func (d *Delivery) Release() {
 	for _, k := range d.Keys {
 		k.Release()
 	}
+	d.Fetch.Release()
 }
 
 // WaitError says that a rotation has to wait: the role that is to change still has a valid version.
@@ -191,6 +197,11 @@ func (r *Rotations) beginOnce(ctx context.Context, j *Job) (*Delivery, error) {
 		d.Release()
 		return nil, err
 	}
+	if d.Target.Webhook != nil && !d.Target.Webhook.SendValue {
+		if err := d.drawFetch(r.v.cfg.Random); err != nil {
+			return nil, err
+		}
+	}
 	rows, err := r.begin(work, a, j, d, string(row.Target))
 	if err == nil {
 		err = r.openDelivery(work, a, d, rows)
@@ -233,14 +244,17 @@ func (r *Rotations) begin(ctx context.Context, a *attempt, j *Job, d *Delivery, 
 		if err := l.alternates(d.Target, j); err != nil {
 			return err
 		}
-		for _, v := range append([]*db.VersionsRow{deliver}, l.before(d.Target, deliver)...) {
-			ciphertext, err := tx.Ciphertext(ctx, db.CiphertextParams{SecretID: l.ID, Version: v.Version, VersionUid: v.VersionUid})
-			if err != nil {
-				return err
-			}
-			rows = append(rows, sealedRow{*v, l.Format, ciphertext})
+		wanted := []*db.VersionsRow{deliver}
+		if selfMade(d.Target) {
+			wanted = append(wanted, l.others(deliver)...)
+		}
+		if rows, err = l.ciphertexts(ctx, tx, wanted); err != nil {
+			return err
 		}
 		d.version, d.Version, d.Generation = *deliver, deliver.Version, l.Revision+1
+		if err := r.grantFetch(ctx, tx, a, d, l.now); err != nil {
+			return err
+		}
 		made = l
 		a.noteSecret(l.ID, l.Revision+1, l.CurrentVersion)
 		a.note("applied_version", d.Version)
@@ -276,11 +290,24 @@ func (l *lockedSecret) alternates(t *secret.Target, j *Job) error {
 	return &WaitError{Until: until}
 }
 
-// before are the versions that a credential which sets itself may be known by at its target.
-func (l *lockedSecret) before(t *secret.Target, deliver *db.VersionsRow) []*db.VersionsRow {
-	if t.Postgres == nil || t.Postgres.LoginSecret != "" {
-		return nil
+// selfMade tells whether a credential at that target sets itself.
+func selfMade(t *secret.Target) bool { return t.Postgres != nil && t.Postgres.LoginSecret == "" }
+
+// ciphertexts reads those of some versions.
+func (l *lockedSecret) ciphertexts(ctx context.Context, tx *postgres.Tx, versions []*db.VersionsRow) ([]sealedRow, error) {
+	rows := make([]sealedRow, len(versions))
+	for i, v := range versions {
+		ciphertext, err := tx.Ciphertext(ctx, db.CiphertextParams{SecretID: l.ID, Version: v.Version, VersionUid: v.VersionUid})
+		if err != nil {
+			return nil, err
+		}
+		rows[i] = sealedRow{*v, l.Format, ciphertext}
 	}
+	return rows, nil
+}
+
+// others are the versions that a credential may be known by at its target besides that one, the likeliest first.
+func (l *lockedSecret) others(deliver *db.VersionsRow) []*db.VersionsRow {
 	var rows []*db.VersionsRow
 	if current := l.current(); current != nil && current != deliver {
 		rows = append(rows, current)
@@ -417,6 +444,9 @@ func (r *Rotations) promoteOnce(ctx context.Context, j *Job, d *Delivery) error 
 		}
 		l.NextRotationAt = p.next(l)
 		made = l
+		if err := tx.ProbeSoon(ctx, l.ID); err != nil {
+			return err
+		}
 		a.noteSecret(l.ID, l.Revision+1, l.CurrentVersion)
 		a.noteRemoved(l.removed)
 		a.note("generation", d.Generation)

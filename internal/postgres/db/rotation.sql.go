@@ -127,6 +127,56 @@ func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) ([]ClaimJo
 	return items, nil
 }
 
+const claimProbes = `-- name: ClaimProbes :many
+WITH due AS (
+    SELECT p.secret_id FROM vault.rotation_probes p
+    WHERE p.next_at <= now() ORDER BY p.next_at LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+UPDATE vault.rotation_probes p SET next_at = now() + make_interval(secs => $1)
+FROM due, vault.secrets s WHERE p.secret_id = due.secret_id AND s.id = p.secret_id
+RETURNING p.secret_id, s.name, p.version_uid, p.ok, coalesce(p.class, '')::text AS class
+`
+
+type ClaimProbesParams struct {
+	HoldSecs float64
+	MaxRows  int32
+}
+
+type ClaimProbesRow struct {
+	SecretID   uuid.UUID
+	Name       string
+	VersionUid uuid.UUID
+	Ok         bool
+	Class      string
+}
+
+// Takes what is to be tried, and leaves it to others again after a while: trying twice does no harm.
+func (q *Queries) ClaimProbes(ctx context.Context, arg ClaimProbesParams) ([]ClaimProbesRow, error) {
+	rows, err := q.db.Query(ctx, claimProbes, arg.HoldSecs, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ClaimProbesRow
+	for rows.Next() {
+		var i ClaimProbesRow
+		if err := rows.Scan(
+			&i.SecretID,
+			&i.Name,
+			&i.VersionUid,
+			&i.Ok,
+			&i.Class,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const completeJob = `-- name: CompleteJob :execrows
 UPDATE vault.rotation_jobs
 SET completed_at = now(), outcome = $1, claim_id = NULL, lease_expires_at = NULL, class = NULL, error = NULL
@@ -145,6 +195,15 @@ func (q *Queries) CompleteJob(ctx context.Context, arg CompleteJobParams) (int64
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const dropProbe = `-- name: DropProbe :exec
+DELETE FROM vault.rotation_probes WHERE secret_id = $1
+`
+
+func (q *Queries) DropProbe(ctx context.Context, secretID uuid.UUID) error {
+	_, err := q.db.Exec(ctx, dropProbe, secretID)
+	return err
 }
 
 const enqueueDue = `-- name: EnqueueDue :execrows
@@ -168,6 +227,21 @@ func (q *Queries) EnqueueDue(ctx context.Context, maxRows int32) (int64, error) 
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const ensureProbes = `-- name: EnsureProbes :exec
+INSERT INTO vault.rotation_probes (secret_id, version_uid, ok, class, checked_at, next_at)
+SELECT s.id, '00000000-0000-0000-0000-000000000000', false, 'untried', now(), now()
+FROM vault.secrets s
+WHERE s.target IS NOT NULL AND NOT EXISTS (SELECT FROM vault.rotation_probes p WHERE p.secret_id = s.id)
+ORDER BY s.id LIMIT $1
+ON CONFLICT DO NOTHING
+`
+
+// Targeted secrets that were never tried are to be tried now.
+func (q *Queries) EnsureProbes(ctx context.Context, maxRows int32) error {
+	_, err := q.db.Exec(ctx, ensureProbes, maxRows)
+	return err
 }
 
 const failJob = `-- name: FailJob :execrows
@@ -200,6 +274,68 @@ func (q *Queries) FailJob(ctx context.Context, arg FailJobParams) (int64, error)
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const fetchByToken = `-- name: FetchByToken :one
+SELECT f.token_sha256, f.secret_id, f.version_uid, f.created_at, f.expires_at, f.mac, f.key_id, s.name, now()::timestamptz AS read_at
+FROM vault.rotation_fetches f JOIN vault.secrets s ON s.id = f.secret_id WHERE f.token_sha256 = $1
+`
+
+type FetchByTokenRow struct {
+	TokenSha256 []byte
+	SecretID    uuid.UUID
+	VersionUid  uuid.UUID
+	CreatedAt   time.Time
+	ExpiresAt   time.Time
+	Mac         []byte
+	KeyID       *uuid.UUID
+	Name        string
+	ReadAt      time.Time
+}
+
+func (q *Queries) FetchByToken(ctx context.Context, tokenSha256 []byte) (FetchByTokenRow, error) {
+	row := q.db.QueryRow(ctx, fetchByToken, tokenSha256)
+	var i FetchByTokenRow
+	err := row.Scan(
+		&i.TokenSha256,
+		&i.SecretID,
+		&i.VersionUid,
+		&i.CreatedAt,
+		&i.ExpiresAt,
+		&i.Mac,
+		&i.KeyID,
+		&i.Name,
+		&i.ReadAt,
+	)
+	return i, err
+}
+
+const insertFetch = `-- name: InsertFetch :exec
+INSERT INTO vault.rotation_fetches (token_sha256, secret_id, version_uid, created_at, expires_at, mac, key_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+`
+
+type InsertFetchParams struct {
+	TokenSha256 []byte
+	SecretID    uuid.UUID
+	VersionUid  uuid.UUID
+	CreatedAt   time.Time
+	ExpiresAt   time.Time
+	Mac         []byte
+	KeyID       *uuid.UUID
+}
+
+func (q *Queries) InsertFetch(ctx context.Context, arg InsertFetchParams) error {
+	_, err := q.db.Exec(ctx, insertFetch,
+		arg.TokenSha256,
+		arg.SecretID,
+		arg.VersionUid,
+		arg.CreatedAt,
+		arg.ExpiresAt,
+		arg.Mac,
+		arg.KeyID,
+	)
+	return err
 }
 
 const insertJob = `-- name: InsertJob :execrows
@@ -292,10 +428,11 @@ func (q *Queries) MoveVersion(ctx context.Context, arg MoveVersionParams) (int64
 const nextWork = `-- name: NextWork :one
 SELECT coalesce(extract(epoch FROM least(
     (SELECT min(s.next_rotation_at) FROM vault.secrets s WHERE s.next_rotation_at > now()),
-    (SELECT min(j.run_at) FROM vault.rotation_jobs j WHERE j.completed_at IS NULL AND j.dead_at IS NULL)) - clock_timestamp()), 31536000)::double precision AS secs
+    (SELECT min(j.run_at) FROM vault.rotation_jobs j WHERE j.completed_at IS NULL AND j.dead_at IS NULL),
+    (SELECT min(p.next_at) FROM vault.rotation_probes p)) - clock_timestamp()), 31536000)::double precision AS secs
 `
 
-// How long until something is to be done, in seconds: to a secret's due time or a job's next run; a year if nothing is.
+// How long until something is to be done, in seconds: to a secret's due time, a job's next run, or a probe; a year if nothing is.
 func (q *Queries) NextWork(ctx context.Context) (float64, error) {
 	row := q.db.QueryRow(ctx, nextWork)
 	var secs float64
@@ -378,6 +515,15 @@ func (q *Queries) PostponeJob(ctx context.Context, arg PostponeJobParams) (int64
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const probeSoon = `-- name: ProbeSoon :exec
+UPDATE vault.rotation_probes SET next_at = now() WHERE secret_id = $1
+`
+
+func (q *Queries) ProbeSoon(ctx context.Context, secretID uuid.UUID) error {
+	_, err := q.db.Exec(ctx, probeSoon, secretID)
+	return err
 }
 
 const releaseClaims = `-- name: ReleaseClaims :exec
@@ -474,6 +620,37 @@ func (q *Queries) RotationControl(ctx context.Context) (RotationControlRow, erro
 	return i, err
 }
 
+const setProbe = `-- name: SetProbe :execrows
+UPDATE vault.rotation_probes
+SET version_uid = $1, ok = $2, class = $3, message = $4, checked_at = now(),
+    next_at = now() + make_interval(secs => $5)
+WHERE secret_id = $6
+`
+
+type SetProbeParams struct {
+	VersionUid uuid.UUID
+	Ok         bool
+	Class      *string
+	Message    *string
+	PauseSecs  float64
+	SecretID   uuid.UUID
+}
+
+func (q *Queries) SetProbe(ctx context.Context, arg SetProbeParams) (int64, error) {
+	result, err := q.db.Exec(ctx, setProbe,
+		arg.VersionUid,
+		arg.Ok,
+		arg.Class,
+		arg.Message,
+		arg.PauseSecs,
+		arg.SecretID,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const startedSince = `-- name: StartedSince :one
 SELECT count(*) FROM vault.rotation_jobs WHERE started_at > now() - make_interval(secs => $1)
 `
@@ -484,6 +661,23 @@ func (q *Queries) StartedSince(ctx context.Context, secs float64) (int64, error)
 	var count int64
 	err := row.Scan(&count)
 	return count, err
+}
+
+const useFetch = `-- name: UseFetch :execrows
+DELETE FROM vault.rotation_fetches WHERE token_sha256 = $1 AND version_uid = $2 AND expires_at > clock_timestamp()
+`
+
+type UseFetchParams struct {
+	TokenSha256 []byte
+	VersionUid  uuid.UUID
+}
+
+func (q *Queries) UseFetch(ctx context.Context, arg UseFetchParams) (int64, error) {
+	result, err := q.db.Exec(ctx, useFetch, arg.TokenSha256, arg.VersionUid)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const wakeRotators = `-- name: WakeRotators :exec

@@ -77,10 +77,11 @@ SET completed_at = now(), outcome = @outcome, claim_id = NULL, lease_expires_at 
 WHERE id = @id AND claim_id = @claim_id AND completed_at IS NULL AND dead_at IS NULL;
 
 -- name: NextWork :one
--- How long until something is to be done, in seconds: to a secret's due time or a job's next run; a year if nothing is.
+-- How long until something is to be done, in seconds: to a secret's due time, a job's next run, or a probe; a year if nothing is.
 SELECT coalesce(extract(epoch FROM least(
     (SELECT min(s.next_rotation_at) FROM vault.secrets s WHERE s.next_rotation_at > now()),
-    (SELECT min(j.run_at) FROM vault.rotation_jobs j WHERE j.completed_at IS NULL AND j.dead_at IS NULL)) - clock_timestamp()), 31536000)::double precision AS secs;
+    (SELECT min(j.run_at) FROM vault.rotation_jobs j WHERE j.completed_at IS NULL AND j.dead_at IS NULL),
+    (SELECT min(p.next_at) FROM vault.rotation_probes p)) - clock_timestamp()), 31536000)::double precision AS secs;
 
 -- name: OpenJob :one
 -- The job of a secret whose row is locked, if it has one that isn't over.
@@ -113,3 +114,45 @@ WHERE secret_id = @secret_id AND version = ANY (@versions::bigint[]) AND state =
 
 -- name: RotationControl :one
 SELECT paused, revision, changed_at, mac, key_id FROM vault.rotation_control;
+
+-- name: EnsureProbes :exec
+-- Targeted secrets that were never tried are to be tried now.
+INSERT INTO vault.rotation_probes (secret_id, version_uid, ok, class, checked_at, next_at)
+SELECT s.id, '00000000-0000-0000-0000-000000000000', false, 'untried', now(), now()
+FROM vault.secrets s
+WHERE s.target IS NOT NULL AND NOT EXISTS (SELECT FROM vault.rotation_probes p WHERE p.secret_id = s.id)
+ORDER BY s.id LIMIT @max_rows
+ON CONFLICT DO NOTHING;
+
+-- name: ClaimProbes :many
+-- Takes what is to be tried, and leaves it to others again after a while: trying twice does no harm.
+WITH due AS (
+    SELECT p.secret_id FROM vault.rotation_probes p
+    WHERE p.next_at <= now() ORDER BY p.next_at LIMIT @max_rows FOR UPDATE SKIP LOCKED
+)
+UPDATE vault.rotation_probes p SET next_at = now() + make_interval(secs => @hold_secs)
+FROM due, vault.secrets s WHERE p.secret_id = due.secret_id AND s.id = p.secret_id
+RETURNING p.secret_id, s.name, p.version_uid, p.ok, coalesce(p.class, '')::text AS class;
+
+-- name: SetProbe :execrows
+UPDATE vault.rotation_probes
+SET version_uid = @version_uid, ok = @ok, class = sqlc.narg(class), message = sqlc.narg(message), checked_at = now(),
+    next_at = now() + make_interval(secs => @pause_secs)
+WHERE secret_id = @secret_id;
+
+-- name: ProbeSoon :exec
+UPDATE vault.rotation_probes SET next_at = now() WHERE secret_id = $1;
+
+-- name: DropProbe :exec
+DELETE FROM vault.rotation_probes WHERE secret_id = $1;
+
+-- name: InsertFetch :exec
+INSERT INTO vault.rotation_fetches (token_sha256, secret_id, version_uid, created_at, expires_at, mac, key_id)
+VALUES (@token_sha256, @secret_id, @version_uid, @created_at, @expires_at, @mac, @key_id);
+
+-- name: FetchByToken :one
+SELECT f.token_sha256, f.secret_id, f.version_uid, f.created_at, f.expires_at, f.mac, f.key_id, s.name, now()::timestamptz AS read_at
+FROM vault.rotation_fetches f JOIN vault.secrets s ON s.id = f.secret_id WHERE f.token_sha256 = $1;
+
+-- name: UseFetch :execrows
+DELETE FROM vault.rotation_fetches WHERE token_sha256 = @token_sha256 AND version_uid = @version_uid AND expires_at > clock_timestamp();
