@@ -117,25 +117,24 @@ func (c *change) check(ctx context.Context) error {
 			SELECT string_agg(substr(setting, `+strconv.Itoa(len(parameter)+2)+`), ',')
 			FROM unnest(rolconfig) AS setting WHERE starts_with(lower(setting), '`+parameter+`='))
 		FROM pg_roles WHERE rolname = `+literal(c.role))
-	role := identifier(c.role)
 	switch {
 	case err != nil:
 		return c.failed("the role can't be read", err)
 	case r.row == nil:
-		return refuse(target.Permanent, nil, "the role %s does not exist", role)
+		return refuse(target.Permanent, nil, "the role does not exist")
 	case len(r.row) != 3:
 		return refuse(target.Transient, errProtocol, "the role can't be read")
 	case r.row[0] != "t":
-		return refuse(target.Permanent, nil, "the role can't log in: ALTER ROLE %s LOGIN", role)
+		return refuse(target.Permanent, nil, "the role can't log in: ALTER ROLE <role> LOGIN")
 	case r.row[1] != "f":
-		return refuse(target.Permanent, nil, "any password of the role has expired: ALTER ROLE %s VALID UNTIL 'infinity'", role)
+		return refuse(target.Permanent, nil, "any password of the role has expired: ALTER ROLE <role> VALID UNTIL 'infinity'")
 	case r.row[2] == "":
 		return nil
 	}
 	seen, err := strconv.ParseInt(r.row[2], 10, 64)
 	switch {
 	case err != nil:
-		return refuse(target.Permanent, nil, "the role's %s is not a number: ALTER ROLE %s RESET %s", parameter, role, parameter)
+		return refuse(target.Permanent, nil, "the role's %s is not a number: ALTER ROLE <role> RESET %[1]s", parameter)
 	case c.generation <= seen:
 		return refuse(target.Outdated, nil, "the role has seen generation %d or a newer one", c.generation)
 	}
@@ -175,7 +174,7 @@ func (c *change) refused(err error) error {
 	case state == insufficientPrivilege:
 		return refuse(target.Permanent, err, "the login may not set the role's password (%s): %s", shown(err), c.grantRole())
 	case state == undefinedObject:
-		return refuse(target.Permanent, err, "the role %s does not exist", identifier(c.role))
+		return refuse(target.Permanent, err, "the role does not exist")
 	case isPolicy(err):
 		return refuse(target.Policy, err, "a check of passwords at the server refuses the new one (%s); it is given as a SCRAM verifier, "+
 			"which the check has to allow (credcheck.encrypted_password_allowed)", shown(err))
@@ -183,16 +182,16 @@ func (c *change) refused(err error) error {
 	return c.failed("the password can't be set", err)
 }
 
-// grantRole says what the login lacks to change the role's password.
+// grantRole says what the login lacks to change the role's password. Like every message it names neither: users are a part of the
+// secrets that they come from, and messages are kept and logged.
 func (c *change) grantRole() string {
-	login, role := identifier(c.login), identifier(c.role)
 	switch {
 	case c.login == c.role:
-		return fmt.Sprintf("a role with REPLICATION can't do that itself before PostgreSQL 16; give %s a login secret of a superuser", role)
+		return "a role with REPLICATION can't do that itself before PostgreSQL 16; rotate it by a login secret of a superuser"
 	case c.major > 0 && c.major < 16:
-		return fmt.Sprintf("ALTER ROLE %s CREATEROLE; a role with SUPERUSER or REPLICATION takes a superuser", login)
+		return "ALTER ROLE <login> CREATEROLE; a role with SUPERUSER or REPLICATION takes a superuser"
 	}
-	return fmt.Sprintf("ALTER ROLE %s CREATEROLE; GRANT %s TO %s WITH ADMIN OPTION; a superuser's takes a superuser", login, role, login)
+	return "ALTER ROLE <login> CREATEROLE; GRANT <role> TO <login> WITH ADMIN OPTION; a superuser's takes a superuser"
 }
 
 // grantParameter says what the login lacks to set the generation.
@@ -200,7 +199,7 @@ func (c *change) grantParameter() string {
 	if c.major > 0 && c.major < 15 {
 		return "before PostgreSQL 15 only a superuser may"
 	}
-	return fmt.Sprintf("GRANT SET ON PARAMETER %q TO %s", parameter, identifier(c.login))
+	return fmt.Sprintf("GRANT SET ON PARAMETER %q TO <login>", parameter)
 }
 
 // lockKey is the key of the lock of those who change a role.

@@ -95,22 +95,31 @@ func TestI4_AServerThatLetsAnybodyInIsRefused(t *testing.T) {
 func TestLogin_AServerThatIsNotOneIsTransient(t *testing.T) {
 	t.Parallel()
 	for name, play := range map[string]script{
-		"a nonce that isn't ours":     scram(rightPassword, replacing("r=", "r=x"), asIs, letIn),
-		"a nonce without its own":     scram(rightPassword, replacing("more,", ","), asIs, letIn),
-		"no salt":                     scram(rightPassword, func(s string) string { return strings.Split(s, ",s=")[0] + ",s=,i=4096" }, asIs, letIn),
-		"no fields":                   scram(rightPassword, func(string) string { return "" }, asIs, letIn),
-		"an error at the end":         scram(rightPassword, asIs, func(string) string { return "e=other-error" }, letIn),
-		"ready without having let in": scram(rightPassword, asIs, asIs, func(b *pgproto3.Backend) { b.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'}) }),
-		"rows":                        send(&pgproto3.DataRow{Values: [][]byte{[]byte("x")}}),
-		"a message of a gigabyte":     send(&huge{}),
-		"the end":                     send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "starting up"}),
+		"challenge of another's nonce": scram(rightPassword, replacing("r=", "r=x"), asIs, letIn),
+		"challenge of our nonce alone": scram(rightPassword, replacing("more,", ","), asIs, letIn),
+		"challenge without salt":       scram(rightPassword, func(s string) string { return strings.Split(s, ",s=")[0] + ",s=,i=4096" }, asIs, letIn),
+		"challenge without anything":   scram(rightPassword, func(string) string { return "" }, asIs, letIn),
+		"an error at the end":          scram(rightPassword, asIs, func(string) string { return "e=other-error" }, letIn),
+		"ready without having let in":  scram(rightPassword, asIs, asIs, func(b *pgproto3.Backend) { b.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'}) }),
+		"rows":                         send(&pgproto3.DataRow{Values: [][]byte{[]byte("x")}}),
+		"a message of a gigabyte":      send(&huge{}),
+		"the end":                      send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "starting up"}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			pg := newTarget(t, Config{Hosts: []string{serve(t, play).address}})
+			h := serve(t, play)
+			pg := newTarget(t, Config{Hosts: []string{h.address}, Timeout: limit / 20})
 			c := credential(t, "app", rightPassword)
-			want(t, "Try", pg.Try(t.Context(), c), target.Transient)
+			err := pg.Try(t.Context(), c)
+			want(t, "Try", err, target.Transient)
 			want(t, "Apply", pg.Apply(t.Context(), c, fresh(t, c), 1), target.Transient)
+			if strings.HasPrefix(name, "challenge") && strings.Contains(h.sent(), ",p=") {
+				t.Error("it got a proof")
+			}
+			var tooLong *pgproto3.ExceededMaxBodyLenErr
+			if strings.Contains(name, "gigabyte") && !errors.As(err, &tooLong) {
+				t.Errorf("it was waited for: %v", causes(err))
+			}
 		})
 	}
 }
@@ -281,6 +290,8 @@ func TestHosts_WhatOneDoesNotAnswerAnotherMay(t *testing.T) {
 	pg := newTarget(t, Config{Hosts: []string{closed.Addr().String(), silent.Addr().String(), s.address}, Timeout: limit / 20})
 	want(t, "the third host", pg.Try(t.Context(), role), "")
 	want(t, "a wrong password, and hosts that may be the primary", pg.Try(t.Context(), fresh(t, role)), target.Transient)
+	first := newTarget(t, Config{Hosts: []string{s.address, closed.Addr().String()}})
+	want(t, "a wrong password, and then one", first.Try(t.Context(), fresh(t, role)), target.Transient)
 	twice := newTarget(t, Config{Hosts: []string{s.address, s.address}})
 	want(t, "a wrong password everywhere", twice.Try(t.Context(), fresh(t, role)), target.Authentication)
 

@@ -78,9 +78,10 @@ func (h *hostile) play(conn net.Conn, play script) {
 		}
 		play(b, startup.Parameters["user"])
 		_ = b.Flush()
-		// Whatever a client would still send.
+		// Whatever a client would still send; one that asks something believes itself to be logged in, and gets no answer.
 		for {
-			if _, err := b.Receive(); err != nil {
+			message, err := b.Receive()
+			if _, asks := message.(*pgproto3.Query); asks || err != nil {
 				return
 			}
 		}

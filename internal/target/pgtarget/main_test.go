@@ -288,6 +288,9 @@ func want(t *testing.T, what string, err error, class target.Class, parts ...str
 		t.Errorf("%s: got %v (%v), want %s", what, err, causes(err), class)
 		return
 	}
+	if strings.Contains(err.Error(), odd) || strings.Contains(err.Error(), strings.ReplaceAll(odd, `"`, `""`)) {
+		t.Errorf("%s: %q names a user", what, err)
+	}
 	for _, part := range parts {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%s: %q doesn't say %q", what, err, part)

@@ -19,6 +19,7 @@ import (
 
 const (
 	defaultTimeout = 10 * time.Second
+	maxTimeout     = time.Hour // which the server's own limits can hold, in milliseconds
 	maxHosts       = 16
 	// maxName is the longest name in bytes (NAMEDATALEN - 1). The server cuts longer ones short without an error, and what is left
 	// may be somebody else's.
@@ -35,7 +36,7 @@ type Config struct {
 	Database string
 	// CA holds the certificates, in PEM, that the servers' are checked against. Nil: those that the system trusts.
 	CA []byte
-	// Timeout bounds one operation at all hosts together. 0: 10 seconds.
+	// Timeout bounds one operation at all hosts together; an hour at most. 0: 10 seconds.
 	Timeout time.Duration
 	// Dial makes a connection to an address as it is written above. Nil: a net.Dialer does.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -75,8 +76,8 @@ func New(cfg Config) (*Target, error) {
 		return nil, fault.New(fault.Invalid, "a PostgreSQL target needs at least one host, as host:port")
 	case !isName(cfg.Database):
 		return nil, fault.New(fault.Invalid, "the database of a PostgreSQL target is 1 to 63 bytes of UTF-8 without NUL")
-	case cfg.Timeout < 0:
-		return nil, fault.New(fault.Invalid, "the timeout of a PostgreSQL target is not negative")
+	case cfg.Timeout < 0 || cfg.Timeout > maxTimeout:
+		return nil, fault.New(fault.Invalid, "the timeout of a PostgreSQL target is not negative and at most an hour")
 	}
 	if cfg.CA != nil {
 		t.roots = x509.NewCertPool()

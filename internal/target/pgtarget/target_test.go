@@ -38,6 +38,7 @@ func TestNew_SaysWhatIsWrong(t *testing.T) {
 		"a NUL in the database":        func(c *Config) { c.Database = "Zk7\x00" },
 		"a CA that is none":            func(c *Config) { c.CA = []byte("Zk7") },
 		"a negative timeout":           func(c *Config) { c.Timeout = -time.Second },
+		"a timeout of a day":           func(c *Config) { c.Timeout = 24 * time.Hour },
 	} {
 		c := ok()
 		change(&c)

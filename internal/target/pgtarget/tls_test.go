@@ -238,7 +238,7 @@ func TestI1_WhatIsSaidBeforeTLSIsNotBelieved(t *testing.T) {
 				_, _ = io.Copy(&got, conn)
 			}
 		})
-		pg := newTarget(t, Config{Hosts: []string{"127.0.0.1:5432"}, Dial: to(listener.Addr().String())})
+		pg := newTarget(t, Config{Hosts: []string{"127.0.0.1:5432"}, Dial: to(listener.Addr().String()), Timeout: limit / 20})
 		want(t, name, pg.Try(t.Context(), credential(t, "app", rightPassword)), target.Transient)
 		_ = listener.Close()
 		all.Wait()
