@@ -141,12 +141,10 @@ func (c *change) check(ctx context.Context) error {
 	return nil
 }
 
-// commit never lets a deadline of the server's end the commit: one that waits for a synchronous standby would be cut short and
-// succeed on the primary alone (SyncRepWaitForLSN). The same may be done to it by somebody else, and it then comes with a warning.
+// commit may wait for a synchronous standby, which the limit on statements doesn't cut short: the server ends that before it commits
+// (finish_xact_command). Somebody else may cancel the wait; the commit has then succeeded on the primary alone (SyncRepWaitForLSN),
+// and comes with a warning.
 func (c *change) commit(ctx context.Context) error {
-	if _, err := c.run(ctx, "SET LOCAL statement_timeout = 0"); err != nil {
-		return c.failed("the change can't be committed", err)
-	}
 	r, err := c.run(ctx, "COMMIT")
 	switch {
 	case err != nil:

@@ -116,6 +116,9 @@ func TestLogin_AServerThatIsNotOneIsTransient(t *testing.T) {
 			if strings.HasPrefix(name, "challenge") && strings.Contains(h.sent(), ",p=") {
 				t.Error("it got a proof")
 			}
+			if broken := name != "the end" && name != "a message of a gigabyte"; errors.Is(err, errProtocol) != broken {
+				t.Errorf("got %v", causes(err))
+			}
 			var tooLong *pgproto3.ExceededMaxBodyLenErr
 			if strings.Contains(name, "gigabyte") && !errors.As(err, &tooLong) {
 				t.Errorf("it was waited for: %v", causes(err))
