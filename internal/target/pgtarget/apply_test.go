@@ -75,7 +75,7 @@ func TestI7_OfManyAtOnceTheNewestIsLeft(t *testing.T) {
 	for generation := int64(1); generation <= 8; generation++ {
 		database := asksSCRAM
 		if generation%2 == 0 {
-			database = checks // where the advisory lock is another one
+			database = another // where the advisory lock is another one
 		}
 		next := fresh(t, role)
 		passwords[generation] = next
@@ -113,7 +113,7 @@ func TestI7_ANewerGenerationFromAnotherDatabaseIsSeen(t *testing.T) {
 	var once sync.Once
 	late := newTarget(t, Config{Hosts: []string{s.address}, Dial: dialing(func(_ net.Conn, p []byte) error {
 		if bytes.Contains(p, []byte("ALTER ROLE")) {
-			once.Do(func() { want(t, "the newer one", s.at(t, checks).Apply(t.Context(), admin, newer, 9), "") })
+			once.Do(func() { want(t, "the newer one", s.at(t, another).Apply(t.Context(), admin, newer, 9), "") })
 		}
 		return nil
 	})})
@@ -204,10 +204,18 @@ func TestApply_RolesThatANewPasswordIsOfNoUseTo(t *testing.T) {
 func TestApply_ACheckOfPasswordsIsPolicy(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
+	conn, err := s.connect(t.Context(), asksSCRAM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), "LOAD 'passwordcheck'"); err != nil {
+		t.Skipf("needs the server's own extensions: %v", err)
+	}
 	role := s.role(t, "")
-	s.exec(t, "ALTER ROLE "+identifier(role.Username)+" RENAME TO \"password is the name\"")
-	named := credential(t, "password is the name", string(role.Password.Reveal()))
-	bad := credential(t, "password is the name", "password is the name")
+	name := s.named("password is the name")
+	s.exec(t, "ALTER ROLE "+identifier(role.Username)+" RENAME TO "+identifier(name))
+	named, bad := credential(t, name, string(role.Password.Reveal())), credential(t, name, name)
 	want(t, "the change", s.at(t, checks).Apply(t.Context(), named, bad, 1), target.Policy, "22023")
 	want(t, "a better one", s.at(t, checks).Apply(t.Context(), named, fresh(t, named), 1), "")
 }
@@ -217,20 +225,20 @@ func TestApply_SettingsOfTheRoleAndTheDatabaseDoNotMatter(t *testing.T) {
 	s := setup(t)
 	role := s.role(t, "")
 	owner := s.bareRole(t, "NOLOGIN")
-	name := identifier(role.Username)
+	name, evil := identifier(role.Username), identifier(s.named("evil"))
 	conn, err := s.connect(t.Context(), asksSCRAM)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
 	for _, statement := range []string{
-		"CREATE SCHEMA evil", "GRANT USAGE ON SCHEMA evil TO PUBLIC",
-		"CREATE FUNCTION evil.pg_is_in_recovery() RETURNS bool LANGUAGE sql AS 'SELECT true'",
-		"CREATE VIEW evil.pg_roles AS SELECT rolname, rolcanlogin, rolvaliduntil, '{sealkeep.generation=99}'::text[] AS rolconfig " +
+		"CREATE SCHEMA " + evil, "GRANT USAGE ON SCHEMA " + evil + " TO PUBLIC",
+		"CREATE FUNCTION " + evil + ".pg_is_in_recovery() RETURNS bool LANGUAGE sql AS 'SELECT true'",
+		"CREATE VIEW " + evil + ".pg_roles AS SELECT rolname, rolcanlogin, rolvaliduntil, '{sealkeep.generation=99}'::text[] AS rolconfig " +
 			"FROM pg_catalog.pg_roles",
-		"GRANT SELECT ON evil.pg_roles TO PUBLIC",
+		"GRANT SELECT ON " + evil + ".pg_roles TO PUBLIC",
 		fmt.Sprintf("GRANT %s TO %s", identifier(owner.Username), name),
-		fmt.Sprintf("ALTER ROLE %s SET search_path = evil, pg_catalog", name),
+		fmt.Sprintf("ALTER ROLE %s SET search_path = %s, pg_catalog", name, evil),
 		fmt.Sprintf("ALTER ROLE %s SET role = %s", name, literal(owner.Username)),
 		fmt.Sprintf("ALTER ROLE %s SET default_transaction_read_only = on", name),
 		fmt.Sprintf("ALTER ROLE %s SET default_transaction_isolation = serializable", name),

@@ -79,10 +79,11 @@ func TestPrivileges_WhatARefusalSaysIsEnough(t *testing.T) {
 	})
 	t.Run("who may not connect to the database is told so", func(t *testing.T) {
 		t.Parallel()
-		s.exec(t, "CREATE DATABASE closed")
-		s.exec(t, "REVOKE ALL ON DATABASE closed FROM PUBLIC")
+		closed := s.named("closed")
+		s.exec(t, "CREATE DATABASE "+identifier(closed))
+		s.exec(t, "REVOKE ALL ON DATABASE "+identifier(closed)+" FROM PUBLIC")
 		role := s.role(t, "")
-		want(t, "the login", s.at(t, "closed").Try(t.Context(), role), target.Permanent, "GRANT CONNECT ON DATABASE")
+		want(t, "the login", s.at(t, closed).Try(t.Context(), role), target.Permanent, "GRANT CONNECT ON DATABASE")
 		want(t, "no database", s.at(t, "missing").Try(t.Context(), role), target.Permanent, "does not exist")
 	})
 }

@@ -67,7 +67,8 @@ func TestTarget_TheEnvironmentDoesNotMatter(t *testing.T) {
 	}
 	for name, value := range map[string]string{
 		"HOME": home, "PGHOST": "192.0.2.1", "PGHOSTADDR": "192.0.2.1", "PGPORT": "1", "PGUSER": "nobody", "PGPASSWORD": "wrong",
-		"PGDATABASE": "missing", "PGPASSFILE": filepath.Join(home, ".pgpass"), "PGSERVICE": "elsewhere", "PGSERVICEFILE": filepath.Join(home, ".pg_service.conf"),
+		"PGDATABASE": "missing", "PGPASSFILE": filepath.Join(home, ".pgpass"),
+		"PGSERVICE": "elsewhere", "PGSERVICEFILE": filepath.Join(home, ".pg_service.conf"),
 		"PGSSLMODE":     "nonsense",
 		"PGSSLROOTCERT": "/nonexistent", "PGSSLCERT": "/nonexistent", "PGSSLKEY": "/nonexistent",
 		"PGOPTIONS": "-c transaction_read_only=on",
