@@ -70,6 +70,7 @@ deny  internal/target       code ~/internal/postgres
 deny  internal/target       code github.com/jackc/pgx/v5
 deny  internal/target/hook  code github.com/jackc/pgx/v5
 deny  internal/target/hook  code crypto/rand
+deny  internal/target/webhook code log/slog
 allow internal/target/hook  code net/http
 allow internal/target/hook  code ~/internal/target
 allow internal/target       code ~/internal/sensitive
