@@ -27,6 +27,8 @@ deny  internal/secret       code os
 deny  internal/secret       code database/sql
 deny  internal/secret       code ~/internal/envelope
 allow internal/secret       code ~/internal/sensitive
+deny  internal/secret       code github.com/netresearch/go-cron
+deny  internal/vault        code github.com/netresearch/go-cron
 deny  internal/access       code net/http
 deny  internal/access       code net
 deny  internal/access       code github.com/gin-gonic/gin
@@ -126,7 +128,7 @@ cp "$root/.golangci.yaml" "$tree"
 
 # An import must resolve, so each package that a probe names exists, empty; foreign modules are folders here.
 foreign='github.com/gin-gonic/gin github.com/jackc/pgx/v5 github.com/google/uuid github.com/google/go-cmp
-	github.com/pkg/errors github.com/stretchr/testify golang.org/x/crypto github.com/aws/aws-sdk-go-v2'
+	github.com/pkg/errors github.com/stretchr/testify golang.org/x/crypto github.com/aws/aws-sdk-go-v2 github.com/netresearch/go-cron'
 {
 	printf 'module %s\n\ngo 1.26\n' "$module"
 	for path in $foreign; do

@@ -135,12 +135,8 @@ func (s Schedule) Next(after time.Time, id uuid.UUID) time.Time {
 	if s.Interval > 0 {
 		return untilMaxYear(after.UTC().Truncate(time.Microsecond).Add(s.Interval + part(s.Interval/10, fraction)))
 	}
-	// The one before may still be ahead, by its delay.
-	at := o.upTo(after)
-	if at.IsZero() {
-		at = o.after(after)
-	}
-	for !at.IsZero() {
+	// What the last time of cron made due may still be ahead. There is one within cronSearchYears before 1970, too.
+	for at := o.upTo(after); !at.IsZero(); {
 		following := o.after(at)
 		if due := at.Add(s.delay(following.Sub(at), fraction)); due.After(after) {
 			return untilMaxYear(due)
