@@ -129,7 +129,6 @@ func parseHostName(s string) (host, problem string) {
 	if s == "" || len(s) > maxHostBytes {
 		return "", "names are 1 to 253 characters long"
 	}
-	s = strings.ToLower(s)
 	labels := strings.Split(s, ".")
 	for _, label := range labels {
 		if !hostLabel(label) {
@@ -137,8 +136,9 @@ func parseHostName(s string) (host, problem string) {
 				"write one with other letters in its xn-- form, and leave out a dot at the end"
 		}
 	}
+	s = strings.ToLower(s)
 	// Resolvers take "10.1", "0x7f.1" and "127.000.0.1" for addresses, each for one that it doesn't look like.
-	if last := labels[len(labels)-1]; strings.Trim(last, "0123456789") == "" || strings.HasPrefix(last, "0x") {
+	if last := s[strings.LastIndexByte(s, '.')+1:]; strings.Trim(last, "0123456789") == "" || strings.HasPrefix(last, "0x") {
 		return "", "a name doesn't end in a number: write an IPv4 address as four numbers without zeros before them"
 	}
 	return s, ""
@@ -148,5 +148,5 @@ func hostLabel(label string) bool {
 	if label == "" || len(label) > maxLabel || label[0] == '-' || label[len(label)-1] == '-' {
 		return false
 	}
-	return strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
+	return strings.Trim(label, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == ""
 }
