@@ -64,13 +64,13 @@ func (p PasswordPolicy) Validate() error {
 
 func (p PasswordPolicy) problem() string {
 	if p.Length < 0 || p.Length > MaxPasswordLength {
-		return "password length must be 1 to 1024 characters, or 0 for 43"
+		return "password_policy.length must be 1 to 1024 characters, or 0 for 43"
 	}
 	seen := map[byte]bool{}
 	for i := range len(p.Alphabet) {
 		c := p.Alphabet[i]
 		if c < 0x21 || c > 0x7e || seen[c] {
-			return "password alphabet must hold printable ASCII characters without the space, each of them once"
+			return "password_policy.alphabet must hold printable ASCII characters without the space, each of them once"
 		}
 		seen[c] = true
 	}
@@ -79,15 +79,15 @@ func (p PasswordPolicy) problem() string {
 		members, known := classMembers(name, alphabet)
 		switch {
 		case !known:
-			return "password classes can be lower, upper, digit and symbol"
+			return "password_policy.classes can be lower, upper, digit and symbol"
 		case slices.Contains(p.Classes[:i], name):
-			return "password classes must be listed once each"
+			return "password_policy.classes must be listed once each"
 		case members == 0:
-			return "password classes ask for one of which the alphabet has no character: add some to the alphabet, or leave the class out"
+			return "password_policy.classes ask for one of which the alphabet has no character: add some to the alphabet, or leave the class out"
 		}
 	}
 	if p.count().BitLen() <= MinPasswordBits {
-		return "passwords like this have less than 128 bits: ask for more characters or a larger alphabet (22 characters of the default one do)"
+		return "passwords of this password_policy have less than 128 bits: ask for a greater length or a larger alphabet (22 characters of the default one do)"
 	}
 	return ""
 }
