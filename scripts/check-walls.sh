@@ -67,6 +67,13 @@ allow internal/postgres     test ~/internal/pgtest
 allow internal/postgres     code ~/internal/postgres/db
 allow internal/postgres     code github.com/jackc/pgx/v5
 deny  migrations            code ~/internal/postgres
+deny  internal/rotation     code ~/internal/postgres
+deny  internal/rotation     code ~/internal/kms
+deny  internal/rotation     code github.com/gin-gonic/gin
+deny  internal/rotation     code github.com/jackc/pgx/v5
+allow internal/rotation     code ~/internal/vault
+allow internal/rotation     code ~/internal/target/pgtarget
+deny  internal/vault        code ~/internal/rotation
 deny  internal/target       code ~/internal/vault
 deny  internal/target       code ~/internal/postgres
 deny  internal/target       code github.com/jackc/pgx/v5

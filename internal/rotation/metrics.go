@@ -10,6 +10,7 @@ type metrics struct {
 	attempts *prometheus.CounterVec
 	failures *prometheus.CounterVec
 	duration prometheus.Histogram
+	probes   *prometheus.CounterVec
 }
 
 func newMetrics(registerer prometheus.Registerer) *metrics {
@@ -22,6 +23,10 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 			Namespace: "sealkeep", Subsystem: "rotation", Name: "failures_total",
 			Help: "Attempts that failed, by class.",
 		}, []string{"class"}),
+		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "sealkeep", Subsystem: "rotation", Name: "probes_total",
+			Help: "Tries of current values at their targets by this rotator, by what was found: ok, or the class of the refusal.",
+		}, []string{"result"}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "sealkeep", Subsystem: "rotation", Name: "attempt_duration_seconds",
 			Help:    "How long an attempt took.",
@@ -32,7 +37,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		m.attempts.WithLabelValues(outcome)
 	}
 	if registerer != nil {
-		registerer.MustRegister(m.attempts, m.failures, m.duration)
+		registerer.MustRegister(m.attempts, m.failures, m.duration, m.probes)
 	}
 	return m
 }

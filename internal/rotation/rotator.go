@@ -67,6 +67,8 @@ const (
 	ahead = 2
 	// leaseMargin is what a lease is taken to be shorter here than in the database.
 	leaseMargin = time.Second
+	// elsewhere is how long work is left alone that may run and isn't to be had: others are at it, or as many have begun as may.
+	elsewhere = 200 * time.Millisecond
 	// breath is the least pause between two looks for work, so that what can't be helped isn't asked for all the time.
 	breath = 20 * time.Millisecond
 )
@@ -140,6 +142,11 @@ func (r *Rotator) Start(ctx context.Context) error {
 	go func() {
 		defer r.loops.Done()
 		r.renewals(work)
+	}()
+	r.loops.Add(1)
+	go func() {
+		defer r.loops.Done()
+		r.probes(search)
 	}()
 	for range r.cfg.Workers {
 		r.workers.Add(1)
@@ -228,18 +235,25 @@ func (r *Rotator) turn(ctx, work context.Context) (time.Duration, error) {
 	}
 	for {
 		room := ahead*r.cfg.Workers - r.underWay()
-		if room < r.cfg.Workers && room < ahead*r.cfg.Workers {
+		if room < r.cfg.Workers {
 			return r.cfg.Poll, nil // whoever is done wakes us
 		}
 		n, err := r.claim(ctx, work, room)
-		if err != nil {
+		switch {
+		case errors.Is(err, vault.ErrPaused):
+			return r.cfg.Poll, nil // whoever ends that wakes us
+		case err != nil:
 			return 0, err
 		}
 		if n < room {
 			break
 		}
 	}
-	return r.vault.Next(ctx, r.cfg.Poll)
+	next, err := r.vault.Next(ctx, r.cfg.Poll)
+	if next == 0 {
+		next = elsewhere
+	}
+	return next, err
 }
 
 func (r *Rotator) underWay() int {

@@ -24,8 +24,8 @@ type Targets interface {
 	Apply(ctx context.Context, d *vault.Delivery) error
 	// Test proves that it did.
 	Test(ctx context.Context, d *vault.Delivery) error
-	// Try tells whether it still does.
-	Try(ctx context.Context, d *vault.Delivery) error
+	// Try tells whether it still takes it; and where it refuses to, whether it takes one of the others.
+	Try(ctx context.Context, d *vault.Delivery) (others bool, err error)
 }
 
 // do takes a job as far as it gets.

@@ -18,6 +18,9 @@ const (
 	MaxWindow = 366 * 24 * time.Hour
 )
 
+// maxDelay is how long after a time of Cron without a window a secret is due at most: who writes a time means about that time.
+const maxDelay = time.Hour
+
 // jitterLabel begins what is hashed to spread the rotations of different secrets.
 const jitterLabel = "sealkeep/rotation-jitter/v1"
 
@@ -120,7 +123,7 @@ func (s Schedule) windowProblem() string {
 
 // Next gives when a secret is due for the first time after `after`, in UTC and whole microseconds. Each secret keeps its own place
 // in the order of all: the fraction of a delay that its id gives. With Interval the delay is 0 to 10% of it; with Cron, 0 to 10% of
-// the time until the following occurrence, and at most half of the window. What is before 1970 counts as 1970.
+// the time until the following occurrence, and at most half of the window, or an hour without one. What is before 1970 counts as 1970.
 //
 // It gives the zero time for never: beyond year 9999, and for a schedule that Validate refuses.
 func (s Schedule) Next(after time.Time, id uuid.UUID) time.Time {
@@ -148,11 +151,11 @@ func (s Schedule) Next(after time.Time, id uuid.UUID) time.Time {
 
 // delay gives how long after a time of Cron a secret is due, if the following one is gap later.
 func (s Schedule) delay(gap time.Duration, fraction uint64) time.Duration {
-	most := max(gap/10, 0)
+	most := maxDelay
 	if s.Window > 0 {
-		most = min(most, s.Window/2)
+		most = s.Window / 2
 	}
-	return part(most, fraction)
+	return part(min(most, max(gap/10, 0)), fraction)
 }
 
 // MissedWindow tells whether a rotation that was due at `due` must not begin at now, and waits for Next(now, id): the window that it

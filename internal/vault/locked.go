@@ -168,8 +168,12 @@ func (l *lockedSecret) retire(ctx context.Context, tx *postgres.Tx, keys *integr
 }
 
 // removeEnded removes the superseded versions whose grace has ended, but for the newest, so that a secret that is changed often doesn't
-// become ever slower to change and to look up. What may be live at a target, pending and abandoned versions, stays.
+// become ever slower to change and to look up. What may be live at a target stays: pending and abandoned versions, and where there is
+// a target all that it may ever have had, until it has proved to take the current one.
 func (l *lockedSecret) removeEnded(ctx context.Context, tx *postgres.Tx) error {
+	if l.removed = 0; l.Target != nil {
+		return nil
+	}
 	ended := 0
 	var old []int64
 	for i := range slices.Backward(l.versions) {

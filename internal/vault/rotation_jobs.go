@@ -37,13 +37,16 @@ type ClaimRequest struct {
 	MaxPerMinute int
 }
 
-// Claim takes jobs that may run, and with each a lease. While all rotation is paused it takes none.
+// ErrPaused says that all rotation is paused.
+var ErrPaused = errors.New("all rotation is paused")
+
+// Claim takes jobs that may run, and with each a lease. While all rotation is paused it takes none, and is ErrPaused.
 func (r *Rotations) Claim(ctx context.Context, q ClaimRequest) ([]Job, error) {
 	switch paused, err := r.Paused(ctx); {
 	case err != nil:
 		return nil, err
 	case paused:
-		return nil, nil
+		return nil, ErrPaused
 	}
 	claim, err := uuid.NewRandomFromReader(r.v.cfg.Random)
 	if err != nil {

@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -151,6 +152,11 @@ func (d *Delivery) Release() {
 		k.Release()
 	}
 	d.Fetch.Release()
+}
+
+// EventID names a step of this delivery: the same step of the same delivery has the same one.
+func (d *Delivery) EventID(step string) uuid.UUID {
+	return uuid.NewSHA1(d.SecretID, fmt.Appendf(nil, "%s %d %s", step, d.Generation, d.version.VersionUid))
 }
 
 // WaitError says that a rotation has to wait: the role that is to change still has a valid version.

@@ -428,11 +428,10 @@ func (q *Queries) MoveVersion(ctx context.Context, arg MoveVersionParams) (int64
 const nextWork = `-- name: NextWork :one
 SELECT coalesce(extract(epoch FROM least(
     (SELECT min(s.next_rotation_at) FROM vault.secrets s WHERE s.next_rotation_at > now()),
-    (SELECT min(j.run_at) FROM vault.rotation_jobs j WHERE j.completed_at IS NULL AND j.dead_at IS NULL),
-    (SELECT min(p.next_at) FROM vault.rotation_probes p)) - clock_timestamp()), 31536000)::double precision AS secs
+    (SELECT min(j.run_at) FROM vault.rotation_jobs j WHERE j.completed_at IS NULL AND j.dead_at IS NULL)) - clock_timestamp()), 31536000)::double precision AS secs
 `
 
-// How long until something is to be done, in seconds: to a secret's due time, a job's next run, or a probe; a year if nothing is.
+// How long until something is to be done, in seconds: to a secret's due time, or a job's next run; a year if nothing is.
 func (q *Queries) NextWork(ctx context.Context) (float64, error) {
 	row := q.db.QueryRow(ctx, nextWork)
 	var secs float64

@@ -77,11 +77,10 @@ SET completed_at = now(), outcome = @outcome, claim_id = NULL, lease_expires_at 
 WHERE id = @id AND claim_id = @claim_id AND completed_at IS NULL AND dead_at IS NULL;
 
 -- name: NextWork :one
--- How long until something is to be done, in seconds: to a secret's due time, a job's next run, or a probe; a year if nothing is.
+-- How long until something is to be done, in seconds: to a secret's due time, or a job's next run; a year if nothing is.
 SELECT coalesce(extract(epoch FROM least(
     (SELECT min(s.next_rotation_at) FROM vault.secrets s WHERE s.next_rotation_at > now()),
-    (SELECT min(j.run_at) FROM vault.rotation_jobs j WHERE j.completed_at IS NULL AND j.dead_at IS NULL),
-    (SELECT min(p.next_at) FROM vault.rotation_probes p)) - clock_timestamp()), 31536000)::double precision AS secs;
+    (SELECT min(j.run_at) FROM vault.rotation_jobs j WHERE j.completed_at IS NULL AND j.dead_at IS NULL)) - clock_timestamp()), 31536000)::double precision AS secs;
 
 -- name: OpenJob :one
 -- The job of a secret whose row is locked, if it has one that isn't over.
