@@ -35,12 +35,20 @@ type span struct{ first, last netip.Addr }
 // set beyond its length. The error, of kind Invalid, names all entries that are wrong, by position, and how to
 // correct them; it repeats an entry only if that has the characters of an address.
 func ParseAllowlist(text string, allowIPv6 bool) (Allowlist, error) {
-	spans, err := parseEntries(text, allowIPv6)
+	prefixes, err := parseEntries(text, allowIPv6)
 	if err != nil {
 		return Allowlist{}, err
 	}
+	spans := make([]span, len(prefixes))
+	for i, p := range prefixes {
+		spans[i] = spanOf(p)
+	}
 	return Allowlist{spans: mergeSpans(spans)}, nil
 }
+
+// ParsePrefixes reads a list as ParseAllowlist does, IPv6 entries too, and gives it as prefixes, one for each entry in its order: an
+// address is one of its full length, and IPv4 is IPv4.
+func ParsePrefixes(text string) ([]netip.Prefix, error) { return parseEntries(text, true) }
 
 // Contains tells whether addr is listed. An IPv4-mapped IPv6 address counts as its IPv4 address. The zero Addr and
 // an address with a zone are never listed: what a zone means differs from host to host.

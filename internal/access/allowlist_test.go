@@ -230,6 +230,22 @@ func TestI4_UnparseableAllowlistIsRefused(t *testing.T) {
 }
 
 // It counts allocations, which the testing package forbids beside parallel tests.
+func TestPrefixesAreTheEntriesOfAList(t *testing.T) {
+	t.Parallel()
+	got, err := ParsePrefixes(" 10.1.2.0/24, 10.1.2.3\tfd00:1::/64,::1 ,0.0.0.0/0")
+	if want := "[10.1.2.0/24 10.1.2.3/32 fd00:1::/64 ::1/128 0.0.0.0/0]"; err != nil || fmt.Sprint(got) != want {
+		t.Errorf("got %v, %v, want %s", got, err, want)
+	}
+	if got, err := ParsePrefixes(" , "); err != nil || len(got) != 0 {
+		t.Errorf("an empty list is %v, %v", got, err)
+	}
+	for _, text := range []string{"10.1.2.3/24", "example.org", "::ffff:10.0.0.1", "::ffff:10.0.0.0/104", "fe80::1%eth0", "10.0.0.1:80", "10.0.0.0/33"} {
+		if got, err := ParsePrefixes("10.0.0.1 " + text); fault.KindOf(err) != fault.Invalid || got != nil || !strings.Contains(err.Error(), "entry 2") {
+			t.Errorf("%s: got %v, %v", text, got, err)
+		}
+	}
+}
+
 func TestAllowlistContainsAllocatesNothing(t *testing.T) {
 	list := bigAllowlist(t)
 	addrs := []netip.Addr{

@@ -13,17 +13,17 @@ import (
 const maxProblems = 32
 
 // parseEntries reads a list of addresses and prefixes, and reports all that is wrong with it at once.
-func parseEntries(text string, allowIPv6 bool) ([]span, error) {
+func parseEntries(text string, allowIPv6 bool) ([]netip.Prefix, error) {
 	var (
-		spans    []span
+		prefixes []netip.Prefix
 		problems []string
 		wrong    int
 	)
 	isSeparator := func(r rune) bool { return r == ',' || unicode.IsSpace(r) }
 	for i, entry := range strings.FieldsFunc(text, isSeparator) {
-		s, problem := parseEntry(entry, allowIPv6)
+		p, problem := parseEntry(entry, allowIPv6)
 		if problem == "" {
-			spans = append(spans, s)
+			prefixes = append(prefixes, p)
 			continue
 		}
 		wrong++
@@ -32,7 +32,7 @@ func parseEntries(text string, allowIPv6 bool) ([]span, error) {
 		}
 	}
 	if wrong == 0 {
-		return spans, nil
+		return prefixes, nil
 	}
 	if more := wrong - len(problems); more > 0 {
 		problems = append(problems, fmt.Sprintf("and %d more", more))
@@ -41,25 +41,25 @@ func parseEntries(text string, allowIPv6 bool) ([]span, error) {
 }
 
 // parseEntry gives the addresses of one entry, or what is wrong with it.
-func parseEntry(entry string, allowIPv6 bool) (span, string) {
+func parseEntry(entry string, allowIPv6 bool) (netip.Prefix, string) {
 	addr, err := netip.ParseAddr(entry)
 	if err == nil {
 		if problem := addrProblem(addr, addr.BitLen(), allowIPv6); problem != "" {
-			return span{}, problem
+			return netip.Prefix{}, problem
 		}
-		return span{first: addr, last: addr}, ""
+		return netip.PrefixFrom(addr, addr.BitLen()), ""
 	}
 	prefix, err := netip.ParsePrefix(entry)
 	if err != nil {
-		return span{}, malformed(entry)
+		return netip.Prefix{}, malformed(entry)
 	}
 	if problem := addrProblem(prefix.Addr(), prefix.Bits(), allowIPv6); problem != "" {
-		return span{}, problem
+		return netip.Prefix{}, problem
 	}
 	if whole := prefix.Masked(); whole != prefix {
-		return span{}, fmt.Sprintf("sets bits beyond its prefix length: write %s, or %s for the one address", whole, prefix.Addr())
+		return netip.Prefix{}, fmt.Sprintf("sets bits beyond its prefix length: write %s, or %s for the one address", whole, prefix.Addr())
 	}
-	return spanOf(prefix), ""
+	return prefix, ""
 }
 
 func addrProblem(addr netip.Addr, bits int, allowIPv6 bool) string {

@@ -170,7 +170,8 @@ func TestI1_NoErrorAndNoLogHoldsASecret(t *testing.T) {
 					}
 					_, err := LoadAPI(environ)
 					_, errOffline := LoadOffline(environ)
-					if text := fmt.Sprintf("%v %+v %v", err, err, errOffline); strings.Contains(text, canary) {
+					_, errRotator := LoadRotator(environ)
+					if text := fmt.Sprintf("%v %+v %v %v", err, err, errOffline, errRotator); strings.Contains(text, canary) {
 						t.Errorf("%s=%s shows in %s", name, value, text)
 					}
 				}
@@ -188,16 +189,20 @@ func TestI1_NoErrorAndNoLogHoldsASecret(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		rotator, err := LoadRotator(environ)
+		if err != nil {
+			t.Fatal(err)
+		}
 		var out bytes.Buffer
 		log := slog.New(slog.NewJSONHandler(&out, nil))
-		log.Info("configuration", "config", cfg, "offline", offline, "database", cfg.Database, "kms", cfg.KMS)
+		log.Info("configuration", "config", cfg, "offline", offline, "rotator", rotator, "database", cfg.Database, "kms", cfg.KMS)
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
-			fmt.Fprintf(&out, verb+verb, *cfg, *offline)
+			fmt.Fprintf(&out, verb+verb+verb, *cfg, *offline, *rotator)
 		}
 		if strings.Contains(out.String(), canary) {
 			t.Errorf("shows in %s", out.String())
 		}
-		for _, shown := range []string{`"hosts":"h:5432"`, `"sslmode":"verify-full"`, `"mode":"local"`, `"listen":"0.0.0.0:8200"`} {
+		for _, shown := range []string{`"hosts":"h:5432"`, `"sslmode":"verify-full"`, `"mode":"local"`, `"listen":"0.0.0.0:8200"`, `"telemetry_listen":"127.0.0.1:9201"`} {
 			if !strings.Contains(out.String(), shown) {
 				t.Errorf("%s isn't logged: %s", shown, out.String())
 			}

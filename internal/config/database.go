@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -38,11 +37,7 @@ func (h host) isSocket() bool { return strings.HasPrefix(h.name, "/") }
 
 // isLocal tells that nothing between this process and the server leaves the machine.
 func (h host) isLocal() bool {
-	if h.isSocket() || strings.EqualFold(h.name, "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(h.name)
-	return err == nil && addr.Unmap().IsLoopback()
+	return h.isSocket() || isLoopback(h.name)
 }
 
 func (h host) String() string {

@@ -22,10 +22,13 @@ const maxSecretFile = 64 << 10
 // source is an environment being read, and what has been found wrong with it so far.
 type source struct {
 	environ  map[string]string
+	program  string // that reads it: some defaults depend on that
 	problems []Problem
 }
 
-func read(environ map[string]string) *source { return &source{environ: environ} }
+func read(environ map[string]string, program string) *source {
+	return &source{environ: environ, program: program}
+}
 
 func (s *source) problem(variable, message string) {
 	s.problems = append(s.problems, Problem{Variable: variable, Message: message})
@@ -38,7 +41,7 @@ func (s *source) text(v Variable) string {
 	if value := s.environ[v.Name]; value != "" {
 		return value
 	}
-	return v.Default
+	return v.DefaultOf(s.program)
 }
 
 // parse fills the fields of the struct that v points to, each tagged with the name of its variable. Every field that

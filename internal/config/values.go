@@ -115,3 +115,12 @@ func (v Variable) judgeWhole(text string) string {
 	}
 	return ""
 }
+
+// isLoopback tells whether what is sent to a host stays on this machine.
+func isLoopback(name string) bool {
+	if strings.EqualFold(name, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(name)
+	return err == nil && addr.Unmap().IsLoopback()
+}

@@ -16,6 +16,8 @@ func TestEveryDeclaredVariableIsRead(t *testing.T) {
 		"VAULT_DATABASE_URL": "postgres://u@h/other", "VAULT_PG_HOSTS": "other", "VAULT_PG_PORT": "1", "VAULT_PG_USER": "other", "VAULT_PG_PASSWORD": "other",
 		"VAULT_PG_DBNAME": "other", "VAULT_PG_SSLMODE": "verify-ca", "VAULT_PG_MAX_CONNS": "2", "VAULT_KMS_MODE": "other", "VAULT_KMS_KEY_ID": "alias/other", "VAULT_KMS_ALLOWED_KEY_IDS": "other", "VAULT_KMS_MAX_RETRIES": "0", "VAULT_KMS_RECOVERY_KEY_ID": "other", "VAULT_KMS_USE_RECOVERY": "true", "VAULT_LOCAL_MASTER_KEY": "other",
 		"VAULT_BOOTSTRAP_TOKEN": "other", "VAULT_AUDIT_TIMEOUT_MS": "100", "VAULT_SEALED_CACHE_MIB": "0", "VAULT_DEK_CACHE_TTL_SECS": "0", "VAULT_DRAIN_SECS": "1", "VAULT_LOG_LEVEL": "debug",
+		"VAULT_ROTATION_POLL_SECS": "1", "VAULT_ROTATION_WORKERS": "1", "VAULT_ROTATION_LEASE_SECS": "3", "VAULT_ROTATION_MAX_PER_MIN": "1", "VAULT_ROTATION_MAX_ATTEMPTS": "1",
+		"VAULT_ROTATION_WEBHOOK_ALLOWED_IPS": "10.0.0.1", "VAULT_PUBLIC_URL": "https://other", "VAULT_KMS_REWRAP_MAX_PER_SEC": "1",
 	}
 	for _, v := range Variables() {
 		value, ok := other[v.Name]
@@ -42,8 +44,15 @@ func TestEveryDeclaredVariableIsRead(t *testing.T) {
 
 func seenBy(t *testing.T, program string, environ map[string]string) string {
 	t.Helper()
-	if program == "api" {
+	switch program {
+	case programAPI:
 		c, err := LoadAPI(environ)
+		if err != nil {
+			return err.Error()
+		}
+		return fmt.Sprintf("%+v %s %s", c.LogValue(), c.Database.ConnString(), c.KMS.MasterKey.Reveal())
+	case programRotator:
+		c, err := LoadRotator(environ)
 		if err != nil {
 			return err.Error()
 		}
@@ -66,6 +75,11 @@ func TestVariablesAreDescribed(t *testing.T) {
 		}
 		if v.Secret && v.Default != "" {
 			t.Errorf("%s: a secret has no default", v.Name)
+		}
+		for program := range v.Otherwise {
+			if !slices.Contains(v.Programs, program) {
+				t.Errorf("%s: a default for %s, which doesn't read it", v.Name, program)
+			}
 		}
 		if slices.Contains(elsewhere, v.Name) {
 			t.Errorf("%s is declared and said to be read elsewhere", v.Name)

@@ -8,7 +8,9 @@ package main
 import (
 	"fmt"
 	"log"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/sealkeep/sealkeep/internal/config"
@@ -37,7 +39,8 @@ at once, and serves only when nothing is.
 - Secrets, and the paths of their files, are never logged and never part of a message.
 - A ` + "`VAULT_*`" + ` variable that no program of this release knows is named in a warning at start.
 
-What an API server (` + "`api`" + `) reads, and what the offline commands of the CLI (` + "`sealkeep`" + `) read that work on the database:
+What an API server (` + "`api`" + `) and a rotator (` + "`rotator`" + `) read, and what the offline commands of the CLI (` + "`sealkeep`" + `) read that work on the
+database:
 
 `
 
@@ -51,18 +54,26 @@ func render(variables []config.Variable) string {
 		if v.Secret {
 			name += " or `" + v.Name + "_FILE`, *secret*"
 		}
-		byDefault := "none"
-		if v.Default != "" {
-			byDefault = "`" + v.Default + "`"
-		}
 		value := v.Type
 		if least, most, bounded := v.Bounds(); bounded {
 			value += fmt.Sprintf(", %d to %d", least, most)
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n",
-			name, cell(value), byDefault, cell(v.Meaning), strings.Join(v.Programs, ", "))
+			name, cell(value), byDefault(v), cell(v.Meaning), strings.Join(v.Programs, ", "))
 	}
 	return b.String()
+}
+
+// byDefault gives a variable's default, and after it those of the programs that have others.
+func byDefault(v config.Variable) string {
+	text := "none"
+	if v.Default != "" {
+		text = "`" + v.Default + "`"
+	}
+	for _, program := range slices.Sorted(maps.Keys(v.Otherwise)) {
+		text += "; " + program + " `" + v.Otherwise[program] + "`"
+	}
+	return text
 }
 
 // cell keeps a text from ending its cell.
