@@ -6,15 +6,17 @@ import (
 	"regexp"
 	"syscall"
 	"testing"
+
+	"github.com/sealkeep/sealkeep/internal/sealkeeptest"
 )
 
 // It is the kernel that is asked, not the program.
 func TestI1_TheRunningProgramLeavesNoCoreDump(t *testing.T) {
 	t.Parallel()
 	environ, _ := newVault(t)
-	p := start(t, environ)
-	p.await(t, "listening", "listener", "api")
-	folder := fmt.Sprintf("/proc/%d/", p.cmd.Process.Pid)
+	p := sealkeeptest.StartProgram(t, environ)
+	p.Await(t, "listening", "listener", "api")
+	folder := fmt.Sprintf("/proc/%d/", p.Cmd.Process.Pid)
 	limits, err := os.ReadFile(folder + "limits")
 	if err != nil {
 		t.Fatal(err)
@@ -30,10 +32,10 @@ func TestI1_TheRunningProgramLeavesNoCoreDump(t *testing.T) {
 	if owner := mem.Sys().(*syscall.Stat_t).Uid; owner != 0 {
 		t.Errorf("its memory belongs to user %d: whoever that is may read it", owner)
 	}
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := p.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if status := p.status(t); status != 0 {
+	if status := p.Status(t); status != 0 {
 		t.Errorf("exited with %d", status)
 	}
 }

@@ -9,7 +9,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/sealkeep/sealkeep/internal/boot"
@@ -19,11 +18,12 @@ import (
 )
 
 func main() {
+	program := boot.APIProgram
 	if len(os.Args) > 1 {
-		os.Exit(inform(os.Args[1:], os.Stdout, os.Stderr))
+		os.Exit(program.Inform(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	if err := process.Harden(); err != nil {
-		fmt.Fprintln(os.Stderr, "api:", err)
+		fmt.Fprintln(os.Stderr, program.Name+":", err)
 		os.Exit(1)
 	}
 	process.TuneMemory()
@@ -34,32 +34,7 @@ func main() {
 		os.Exit(status)
 	}
 	ctx, stop := process.Signals(context.Background(), exit)
-	status := run(ctx, config.Environ(os.Environ()), log)
+	status := program.Serve(ctx, config.Environ(os.Environ()), log)
 	stop()
 	exit(status)
-}
-
-// run serves until ctx is done, and gives the status to exit with.
-func run(ctx context.Context, environ map[string]string, stderr io.Writer) int {
-	cfg, err := boot.LoadAPI(environ)
-	if err != nil {
-		fmt.Fprintln(stderr, "api:", err)
-		return 1
-	}
-	log := telemetry.NewLogger(stderr, cfg.LogLevel)
-	server, err := boot.NewAPI(ctx, cfg, log)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		log.Info("stopped before it had started", "error", err)
-		return 0
-	case err != nil:
-		log.Error("can't start", "error", err)
-		return 1
-	}
-	if err := server.Run(ctx); err != nil {
-		log.Error("stopped with errors", "error", err)
-		return 1
-	}
-	log.Info("stopped")
-	return 0
 }

@@ -2,136 +2,26 @@ package main
 
 import (
 	"bufio"
-	"bytes"
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/sealkeep/sealkeep/internal/boot"
 	"github.com/sealkeep/sealkeep/internal/pgtest"
-	"github.com/sealkeep/sealkeep/internal/vault"
+	"github.com/sealkeep/sealkeep/internal/sealkeeptest"
 )
-
-// asProgram makes this test's binary the program itself.
-const asProgram = "SEALKEEP_TEST_AS_API"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
-		main()
-	}
-	pgtest.Main(m)
-}
 
 const masterKey = "f00dbabef00dbabef00dbabef00dbabef00dbabef00dbabef00dbabef00dbabe"
 
-// program is the program, running.
-type program struct {
-	cmd   *exec.Cmd
-	lines chan map[string]any // of its log
-	log   bytes.Buffer        // complete once lines is closed
-}
+func TestMain(m *testing.M) { sealkeeptest.ProgramMain(m, main) }
 
-func start(t *testing.T, environ []string, args ...string) *program {
+func newVault(t *testing.T) (environ map[string]string, token string) {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &program{cmd: exec.CommandContext(context.WithoutCancel(t.Context()), self, args...), lines: make(chan map[string]any, 1000)}
-	p.cmd.Env = append([]string{asProgram + "=1"}, environ...)
-	stderr, err := p.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill() // if a failed test left it
-		_ = p.cmd.Wait()
-	})
-	go func() {
-		defer close(p.lines)
-		scanner := bufio.NewScanner(stderr)
-		for scanner.Scan() {
-			p.log.WriteString(scanner.Text() + "\n")
-			var line map[string]any
-			if json.Unmarshal(scanner.Bytes(), &line) == nil {
-				p.lines <- line
-			}
-		}
-	}()
-	return p
-}
-
-// await returns the first line of the log that comes with this message.
-func (p *program) await(t *testing.T, message, key, value string) map[string]any {
-	t.Helper()
-	for line := range p.lines {
-		if line["msg"] == message && (key == "" || line[key] == value) {
-			return line
-		}
-	}
-	t.Fatalf("the program ended without %q:\n%s", message, p.log.String())
-	return nil
-}
-
-// status waits for the program's end.
-func (p *program) status(t *testing.T) int {
-	t.Helper()
-	for range p.lines { // to the end of its log
-	}
-	err := p.cmd.Wait()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &exit):
-		return exit.ExitCode()
-	}
-	t.Fatal(err)
-	return -1
-}
-
-// newVault returns the environment of an initialised vault and its admin token.
-func newVault(t *testing.T) (environ []string, token string) {
-	t.Helper()
-	d := pgtest.New(t)
-	settings := map[string]string{
-		"VAULT_DATABASE_URL": d.URL("sealkeep_operator"), "VAULT_KMS_MODE": "local", "VAULT_LOCAL_MASTER_KEY": masterKey,
-		"VAULT_API_LISTEN": "127.0.0.1:0", "VAULT_TELEMETRY_LISTEN": "127.0.0.1:0", "VAULT_ALLOWED_IPS": "127.0.0.1", "VAULT_PG_MAX_CONNS": "4",
-	}
-	cfg, err := boot.LoadOffline(settings)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cfg.Release()
-	database, keeper, release, err := boot.OpenOffline(t.Context(), cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer release()
-	issued, err := vault.Init(t.Context(), database, keeper, cfg.BootstrapToken, vault.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer issued.Release()
-	settings["VAULT_DATABASE_URL"] = d.URL("sealkeep_api")
-	for name, value := range settings {
-		environ = append(environ, name+"="+value)
-	}
-	return environ, string(issued.Token.Reveal())
+	return sealkeeptest.ProgramEnviron(t, "sealkeep_api")
 }
 
 // halfARequest opens a connection and sends the first half of a request that creates a secret; more holds the rest. When
@@ -198,19 +88,19 @@ func TestTerminationFinishesWhatIsInFlight(t *testing.T) {
 		t.Run(sig.String(), func(t *testing.T) {
 			t.Parallel()
 			environ, token := newVault(t)
-			p := start(t, environ)
-			metrics, _ := p.await(t, "listening", "listener", "telemetry")["address"].(string)
-			api, _ := p.await(t, "listening", "listener", "api")["address"].(string)
+			p := sealkeeptest.StartProgram(t, environ)
+			metrics, _ := p.Await(t, "listening", "listener", "telemetry")["address"].(string)
+			api, _ := p.Await(t, "listening", "listener", "api")["address"].(string)
 			for !ready(t, api) {
 				if t.Context().Err() != nil {
 					t.Fatal("it never became ready")
 				}
 			}
 			conn, more := halfARequest(t, api, metrics, token)
-			if err := p.cmd.Process.Signal(sig); err != nil {
+			if err := p.Cmd.Process.Signal(sig); err != nil {
 				t.Fatal(err)
 			}
-			p.await(t, "stopping: what is in flight is being finished", "", "")
+			p.Await(t, "stopping: what is in flight is being finished", "", "")
 			if _, err := io.WriteString(conn, more); err != nil {
 				t.Fatal(err)
 			}
@@ -221,12 +111,12 @@ func TestTerminationFinishesWhatIsInFlight(t *testing.T) {
 			body, _ := io.ReadAll(answer.Body)
 			_ = answer.Body.Close()
 			if answer.StatusCode != http.StatusCreated || !strings.Contains(string(body), "Zu8mQ4-in-flight") {
-				t.Errorf("in flight and answered with %d %s\n%s", answer.StatusCode, body, p.log.String())
+				t.Errorf("in flight and answered with %d %s\n%s", answer.StatusCode, body, p.Log.String())
 			}
-			if status := p.status(t); status != 0 {
-				t.Errorf("exited with %d:\n%s", status, p.log.String())
+			if status := p.Status(t); status != 0 {
+				t.Errorf("exited with %d:\n%s", status, p.Log.String())
 			}
-			if text := p.log.String(); strings.Contains(text, "Zu8mQ4") || strings.Contains(text, token) || strings.Contains(text, masterKey) {
+			if text := p.Log.String(); strings.Contains(text, "Zu8mQ4") || strings.Contains(text, token) || strings.Contains(text, environ["VAULT_LOCAL_MASTER_KEY"]) {
 				t.Errorf("I1: the log holds a secret:\n%s", text)
 			}
 		})
@@ -236,14 +126,14 @@ func TestTerminationFinishesWhatIsInFlight(t *testing.T) {
 func TestLaterSignalEndsTheProgramAtOnce(t *testing.T) {
 	t.Parallel()
 	environ, token := newVault(t)
-	p := start(t, environ)
-	metrics, _ := p.await(t, "listening", "listener", "telemetry")["address"].(string)
-	api, _ := p.await(t, "listening", "listener", "api")["address"].(string)
+	p := sealkeeptest.StartProgram(t, environ)
+	metrics, _ := p.Await(t, "listening", "listener", "telemetry")["address"].(string)
+	api, _ := p.Await(t, "listening", "listener", "api")["address"].(string)
 	halfARequest(t, api, metrics, token)
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := p.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	p.await(t, "stopping: what is in flight is being finished", "", "")
+	p.Await(t, "stopping: what is in flight is being finished", "", "")
 	// The drain takes 20 s; what comes within a second is the same wish still.
 	ended := make(chan struct{})
 	go func() {
@@ -254,13 +144,13 @@ func TestLaterSignalEndsTheProgramAtOnce(t *testing.T) {
 			case <-ended:
 				return
 			case <-again.C:
-				_ = p.cmd.Process.Signal(syscall.SIGTERM)
+				_ = p.Cmd.Process.Signal(syscall.SIGTERM)
 			}
 		}
 	}()
 	defer close(ended)
-	if status := p.status(t); status != 1 || strings.Contains(p.log.String(), `"msg":"stopped`) {
-		t.Errorf("exited with %d:\n%s", status, p.log.String())
+	if status := p.Status(t); status != 1 || strings.Contains(p.Log.String(), `"msg":"stopped`) {
+		t.Errorf("exited with %d:\n%s", status, p.Log.String())
 	}
 }
 
@@ -271,15 +161,15 @@ func TestSignalDuringTheStartIsNoFailure(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = place.Close() // no database is there
-	p := start(t, []string{
-		"VAULT_DATABASE_URL=postgres://u@" + place.Addr().String() + "/d", "VAULT_KMS_MODE=local", "VAULT_LOCAL_MASTER_KEY=" + masterKey,
+	p := sealkeeptest.StartProgram(t, map[string]string{
+		"VAULT_DATABASE_URL": "postgres://u@" + place.Addr().String() + "/d", "VAULT_KMS_MODE": "local", "VAULT_LOCAL_MASTER_KEY": masterKey,
 	})
-	p.await(t, "waiting for the database", "", "")
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	p.Await(t, "waiting for the database", "", "")
+	if err := p.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if status := p.status(t); status != 0 {
-		t.Errorf("exited with %d:\n%s", status, p.log.String())
+	if status := p.Status(t); status != 0 {
+		t.Errorf("exited with %d:\n%s", status, p.Log.String())
 	}
 }
 
@@ -287,8 +177,8 @@ func TestProgramThatCannotStartSaysWhy(t *testing.T) {
 	t.Parallel()
 	t.Run("all of it, in its configuration", func(t *testing.T) {
 		t.Parallel()
-		p := start(t, []string{"VAULT_LOG_LEVEL=loud", "VAULT_LOCAL_MASTER_KEY=canary", "VAULT_KMS_MODE=local"})
-		status, said := p.status(t), p.log.String()
+		p := sealkeeptest.StartProgram(t, map[string]string{"VAULT_LOG_LEVEL": "loud", "VAULT_LOCAL_MASTER_KEY": "canary", "VAULT_KMS_MODE": "local"})
+		status, said := p.Status(t), p.Log.String()
 		if status != 1 || strings.Contains(said, "canary") {
 			t.Errorf("exited with %d:\n%s", status, said)
 		}
@@ -301,44 +191,22 @@ func TestProgramThatCannotStartSaysWhy(t *testing.T) {
 	t.Run("in one line, about its database", func(t *testing.T) {
 		t.Parallel()
 		d := pgtest.New(t)
-		p := start(t, []string{"VAULT_DATABASE_URL=" + d.URL("sealkeep_api"), "VAULT_KMS_MODE=local", "VAULT_LOCAL_MASTER_KEY=" + masterKey})
-		line := p.await(t, "can't start", "", "")
+		p := sealkeeptest.StartProgram(t, map[string]string{
+			"VAULT_DATABASE_URL": d.URL("sealkeep_api"), "VAULT_KMS_MODE": "local", "VAULT_LOCAL_MASTER_KEY": masterKey,
+		})
+		line := p.Await(t, "can't start", "", "")
 		if said, _ := line["error"].(string); !strings.Contains(said, "run `sealkeep init`") || strings.Contains(said, "\n") {
 			t.Errorf("got %v", line)
 		}
-		if status := p.status(t); status != 1 {
+		if status := p.Status(t); status != 1 {
 			t.Errorf("exited with %d", status)
 		}
 	})
 }
 
-func TestArguments(t *testing.T) {
+func TestUnknownArgumentsEndTheProgram(t *testing.T) {
 	t.Parallel()
-	for args, want := range map[string]struct {
-		status         int
-		stdout, stderr string
-	}{
-		"--version":      {0, "sealkeep api ", ""},
-		"--help":         {0, "* VAULT_LOCAL_MASTER_KEY\n", ""},
-		"-h":             {0, "VAULT_ALLOWED_IPS", ""},
-		"--hepl":         {2, "", "takes no arguments"},
-		"serve":          {2, "", "takes no arguments"},
-		"--version more": {2, "", "takes no arguments"},
-	} {
-		var stdout, stderr strings.Builder
-		status := inform(strings.Fields(args), &stdout, &stderr)
-		if status != want.status || !strings.Contains(stdout.String(), want.stdout) || !strings.Contains(stderr.String(), want.stderr) ||
-			(want.stdout == "") != (stdout.Len() == 0) || (want.stderr == "") != (stderr.Len() == 0) {
-			t.Errorf("%s: %d %q %q", args, status, stdout.String(), stderr.String())
-		}
-		if strings.Contains(stdout.String(), "VAULT_BOOTSTRAP_TOKEN") {
-			t.Errorf("%s lists what another program reads", args)
-		}
+	if status := sealkeeptest.StartProgram(t, nil, "--unknown").Status(t); status != 2 {
+		t.Errorf("exited with %d", status)
 	}
-	t.Run("end the program", func(t *testing.T) {
-		t.Parallel()
-		if status := start(t, nil, "--unknown").status(t); status != 2 {
-			t.Errorf("exited with %d", status)
-		}
-	})
 }

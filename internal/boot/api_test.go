@@ -115,22 +115,31 @@ func TestI4_ProcessRefusesToStart(t *testing.T) {
 
 func TestI8_ProcessDoesNotStartOnAStandby(t *testing.T) {
 	t.Parallel()
-	d := initialised(t)
-	// To a client this is what a standby is: a server that refuses to write.
-	d.Exec(t, "ALTER DATABASE "+d.Name()+" SET default_transaction_read_only = on")
-	ctx, cancel := context.WithCancel(t.Context())
-	l := &log{told: func(line string) {
-		if strings.Contains(line, "waiting for the database") {
-			cancel()
-		}
-	}}
-	p, err := NewAPI(ctx, loadAPI(t, environ(d.URL("sealkeep_api"), nil)), l.logger())
-	if err == nil {
-		p.Close()
-		t.Fatal("the process was built")
-	}
-	if !strings.Contains(err.Error(), "no primary database answers") || !strings.Contains(l.String(), "read only") {
-		t.Errorf("got %v\n%s", err, l)
+	for _, program := range []Program{APIProgram, RotatorProgram} {
+		t.Run(program.Name, func(t *testing.T) {
+			t.Parallel()
+			d := initialised(t)
+			// To a client this is what a standby is: a server that refuses to write.
+			d.Exec(t, "ALTER DATABASE "+d.Name()+" SET default_transaction_read_only = on")
+			ctx, cancel := context.WithCancel(t.Context())
+			l := &log{told: func(line string) {
+				if strings.Contains(line, "waiting for the database") {
+					cancel()
+				}
+			}}
+			cfg, err := program.Load(environ(d.URL("sealkeep_"+program.Name), nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := cfg.Build(ctx, l.logger())
+			if err == nil {
+				p.Close()
+				t.Fatal("the process was built")
+			}
+			if !strings.Contains(err.Error(), "no primary database answers") || !strings.Contains(l.String(), "read only") {
+				t.Errorf("got %v\n%s", err, l)
+			}
+		})
 	}
 }
 

@@ -2,6 +2,7 @@ package boot
 
 import (
 	"log/slog"
+	"net/netip"
 
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/config"
@@ -16,25 +17,42 @@ type API struct {
 	Allowlist     access.Allowlist
 	AddressPolicy access.AddressPolicy
 
-	masterKey   sensitive.Bytes
-	allowedKeys []kms.ARN
+	keys
 }
 
-// Release zeroes the master key.
-func (a *API) Release() { a.masterKey.Release() }
+// Rotator is the configuration of a rotator process, understood in full. LoadRotator alone makes one.
+type Rotator struct {
+	*config.Rotator                // without the master key
+	WebhookAllowed  []netip.Prefix // what webhooks may reach although it isn't public
+
+	keys
+}
 
 // Offline is the configuration of an offline command, understood in full. LoadOffline alone makes one.
 type Offline struct {
 	*config.Offline // without the master key
 
-	masterKey   sensitive.Bytes
-	allowedKeys []kms.ARN
+	keys
 }
 
 // Release zeroes the keys and tokens that the configuration holds.
 func (o *Offline) Release() {
-	o.masterKey.Release()
+	o.keys.Release()
 	o.Offline.Release()
+}
+
+// keys is what the domain makes of the part of a configuration that says where data keys come from.
+type keys struct {
+	masterKey   sensitive.Bytes
+	allowedKeys []kms.ARN
+}
+
+// Release zeroes the master key.
+func (k *keys) Release() { k.masterKey.Release() }
+
+func (k *keys) understand(cfg config.KMS) (problems []config.Problem) {
+	k.masterKey, k.allowedKeys, problems = understandKMS(cfg)
+	return problems
 }
 
 // LoadAPI reads an API process's configuration as config.LoadAPI does, and reports what the domain finds wrong with it
@@ -60,21 +78,35 @@ func (a *API) understand(cfg *config.API) (problems []config.Problem) {
 	if a.AddressPolicy, err = access.NewAddressPolicy(cfg.TrustProxy, cfg.TrustedProxies, cfg.AllowIPv6); err != nil {
 		problems = append(problems, problem("VAULT_TRUSTED_PROXIES", err))
 	}
-	var more []config.Problem
-	a.masterKey, a.allowedKeys, more = understandKMS(cfg.KMS)
-	return append(problems, more...)
+	return append(problems, a.keys.understand(cfg.KMS)...)
+}
+
+// LoadRotator is LoadAPI for a rotator process, whose configuration config.LoadRotator reads. The caller releases it, unless NewRotator gets it.
+func LoadRotator(environ map[string]string) (*Rotator, error) {
+	r := &Rotator{}
+	cfg, err := config.LoadRotator(environ, func(cfg *config.Rotator) (problems []config.Problem) {
+		var err error
+		if r.WebhookAllowed, err = access.ParsePrefixes(cfg.WebhookAllowedIPs); err != nil {
+			problems = append(problems, problem("VAULT_ROTATION_WEBHOOK_ALLOWED_IPS", err))
+		}
+		return append(problems, r.keys.understand(cfg.KMS)...)
+	})
+	if err != nil {
+		r.Release()
+		return nil, err
+	}
+	cfg.KMS.Release()
+	r.Rotator = cfg
+	return r, nil
 }
 
 // LoadOffline reads an offline command's configuration as config.LoadOffline does, and reports what the domain finds
 // wrong with it together with the rest. The caller releases it.
 func LoadOffline(environ map[string]string) (*Offline, error) {
 	o := &Offline{}
-	cfg, err := config.LoadOffline(environ, func(cfg *config.Offline) (problems []config.Problem) {
-		o.masterKey, o.allowedKeys, problems = understandKMS(cfg.KMS)
-		return problems
-	})
+	cfg, err := config.LoadOffline(environ, func(cfg *config.Offline) []config.Problem { return o.keys.understand(cfg.KMS) })
 	if err != nil {
-		o.masterKey.Release()
+		o.keys.Release()
 		return nil, err
 	}
 	cfg.KMS.Release()
@@ -88,10 +120,7 @@ func problem(variable string, err error) config.Problem {
 }
 
 // warn logs what an operator may have meant and most often didn't.
-func warn(log *slog.Logger, cfg *API) {
-	if cfg.Allowlist.IsEmpty() {
-		log.Warn("VAULT_ALLOWED_IPS is empty: every read is denied")
-	}
+func warn(log *slog.Logger, cfg *config.Service) {
 	warnDatabase(log, cfg.Database)
 	warnKMS(log, cfg.KMS)
 	if len(cfg.Unrecognised) > 0 {

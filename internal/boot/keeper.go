@@ -140,14 +140,14 @@ func Rewrapper(keeper vault.Keeper) vault.Rewrapper {
 
 // cache puts a cache of data keys before the keeper, unless it is turned off. The roots of the keyring are not to pass
 // through it: they are unwrapped once.
-func (p *APIProcess) cache(keeper kms.Keeper, cfg *API, metrics prometheus.Registerer) (kms.Keeper, error) {
-	if cfg.DEKCacheTTL == 0 {
+func (s *service) cache(keeper kms.Keeper) (kms.Keeper, error) {
+	if s.cfg.DEKCacheTTL == 0 {
 		return keeper, nil
 	}
-	c, err := kms.NewCache(keeper, kms.CacheConfig{TTL: cfg.DEKCacheTTL, Log: p.log, Metrics: metrics})
+	c, err := kms.NewCache(keeper, kms.CacheConfig{TTL: s.cfg.DEKCacheTTL, Log: s.log, Metrics: s.metrics})
 	if err != nil {
 		return nil, fmt.Errorf("making the cache of data keys: %w", err)
 	}
-	p.release.add(c.Close)
+	s.release.add(c.Close)
 	return c, nil
 }

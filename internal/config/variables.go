@@ -57,7 +57,7 @@ var variables = []Variable{
 	{
 		Name: "VAULT_TELEMETRY_LISTEN", Type: "host:port", Default: "127.0.0.1:9200", Programs: services,
 		Otherwise: map[string]string{programRotator: "127.0.0.1:9201"},
-		Meaning: "Where `/livez`, `/readyz` and `/metrics` are served. They need no authentication, so keep this listener off public networks.",
+		Meaning:   "Where `/livez`, `/readyz` and `/metrics` are served. They need no authentication, so keep this listener off public networks.",
 	},
 	{
 		Name: "VAULT_ALLOWED_IPS", Type: "IPv4 addresses and CIDR prefixes, separated by commas or spaces", Programs: api,

@@ -109,7 +109,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	if !s.started {
 		return s.listener.Close()
 	}
-	ctx, cancel := mostOf(ctx)
+	ctx, cancel := MostOf(ctx)
 	defer cancel()
 	err := s.http.Shutdown(ctx)
 	if err != nil {
@@ -120,8 +120,9 @@ func (s *Server) Stop(ctx context.Context) error {
 	return err
 }
 
-// mostOf returns a context that ends after three quarters of the time that ctx has left.
-func mostOf(ctx context.Context) (context.Context, context.CancelFunc) {
+// MostOf returns a context that ends after three quarters of the time that ctx has left: for a part that what others do may keep
+// from stopping, and that is to leave something to the parts that stop after it.
+func MostOf(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		return context.WithCancel(ctx)

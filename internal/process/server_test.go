@@ -148,7 +148,7 @@ func TestServerLeavesTimeToWhatIsStoppedNext(t *testing.T) {
 	t.Parallel()
 	all, cancel := context.WithTimeout(t.Context(), 4*time.Hour)
 	defer cancel()
-	most, cancelMost := mostOf(all)
+	most, cancelMost := MostOf(all)
 	defer cancelMost()
 	end, _ := all.Deadline()
 	if until, ok := most.Deadline(); !ok || end.Sub(until) < 59*time.Minute {

@@ -130,7 +130,12 @@ func (v *Vault) send(request *http.Request) (*Response, error) {
 // sorted by name; 0 if there is none.
 func (v *Vault) Metric(t testing.TB, series string) float64 {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, v.MetricsURL, nil)
+	return v.metric(t, v.MetricsURL, series)
+}
+
+func (v *Vault) metric(t testing.TB, url, series string) float64 {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,6 @@
 // Package sealkeeptest gives tests a whole vault: a database of its own on a real PostgreSQL, initialised, and an API
-// process in this very process, as cmd/api would run it. Only tests may import it.
+// process in this very process, as cmd/api would run it; rotators, too, if a test starts them; and a program of cmd as a
+// process of its own. Only tests may import it.
 //
 // Invariants:
 //   - A vault belongs to one test, and nothing of it is left when the test ends: no goroutine, connection or database.
@@ -68,7 +69,7 @@ func New(t testing.TB, options ...Option) *Vault {
 	maps.Copy(v.environ, KMSEnviron(t))
 	maps.Copy(v.environ, v.settings.environ)
 	v.initialise(t)
-	v.environ["VAULT_DATABASE_URL"] = v.databaseURL()
+	v.environ["VAULT_DATABASE_URL"] = v.databaseURL("sealkeep_api")
 	maps.Copy(v.environ, v.settings.environ)
 	t.Cleanup(func() {
 		v.Stop(t)
@@ -80,35 +81,39 @@ func New(t testing.TB, options ...Option) *Vault {
 	return v
 }
 
-func (v *Vault) databaseURL() string {
+func (v *Vault) databaseURL(login string) string {
 	if v.settings.database == nil {
-		return v.DB.URL("sealkeep_api")
+		return v.DB.URL(login)
 	}
-	return v.settings.database(v.DB.TCPURL("sealkeep_api"))
+	return v.settings.database(v.DB.TCPURL(login))
 }
 
 // initialise makes the vault as `sealkeep init` does, as the login of offline commands.
 func (v *Vault) initialise(t testing.TB) {
 	t.Helper()
-	environ := OfKMS(v.environ)
-	environ["VAULT_DATABASE_URL"] = v.DB.URL("sealkeep_operator")
+	v.AdminToken = initialise(t, v.DB, v.environ, telemetry.NewLogger(v.Log, slog.LevelDebug))
+}
+
+func initialise(t testing.TB, d *pgtest.Database, environ map[string]string, log *slog.Logger) (token string) {
+	t.Helper()
+	environ = OfKMS(environ)
+	environ["VAULT_DATABASE_URL"] = d.URL("sealkeep_operator")
 	cfg, err := boot.LoadOffline(environ)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer cfg.Release()
-	log := telemetry.NewLogger(v.Log, slog.LevelDebug)
 	database, keeper, release, err := boot.OpenOffline(t.Context(), cfg, log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer release()
-	token, err := vault.Init(t.Context(), database, keeper, cfg.BootstrapToken, vault.Config{Log: log})
+	issued, err := vault.Init(t.Context(), database, keeper, cfg.BootstrapToken, vault.Config{Log: log})
 	if err != nil {
 		t.Fatalf("initialising the vault: %v", err)
 	}
-	defer token.Release()
-	v.AdminToken = string(token.Token.Reveal())
+	defer issued.Release()
+	return string(issued.Token.Reveal())
 }
 
 // Start starts the process, if it is stopped, and returns when it is ready. URL and MetricsURL are those of this run.
