@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sealkeep/sealkeep/internal/boot"
 )
 
 // Invocation is one call of the program: all that its commands depend on, besides files and the network.
@@ -74,7 +76,8 @@ Exit status: 0 success, 1 failure, 2 wrong command line; secret verify, audit ve
 		a.keyringCommand(),
 		a.doctorCommand(),
 		a.versionCommand(),
-		a.apiChildCommand(),
+		a.childCommand(apiChildName, boot.APIProgram),
+		a.childCommand(rotatorChildName, boot.RotatorProgram),
 	)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(flagProblem(cmd, err))

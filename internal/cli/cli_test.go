@@ -56,10 +56,10 @@ func TestCompletion(t *testing.T) {
 	for _, name := range []string{"bash", "zsh", "fish", "powershell"} {
 		sh.run("completion " + name).ok().shows("sealkeep")
 	}
-	if r := sh.pipe("", "__complete", "secret", "").ok(); !strings.Contains(r.stdout, "verify\t") || strings.Contains(r.stdout, apiChildName) {
+	if r := sh.pipe("", "__complete", "secret", "").ok(); !strings.Contains(r.stdout, "verify\t") || strings.Contains(r.stdout, "__") {
 		t.Errorf("completes secret with\n%s", r.stdout)
 	}
-	sh.pipe("", "__complete", "").ok().shows("dev\t").hides(apiChildName)
+	sh.pipe("", "__complete", "").ok().shows("dev\t").hides(apiChildName).hides(rotatorChildName)
 }
 
 func TestHelp_NamesActionsDefaultsAndShortForms(t *testing.T) {

@@ -6,21 +6,19 @@ import (
 	"github.com/sealkeep/sealkeep/internal/cli/dev"
 )
 
-// apiChildName is the hidden command with which `dev` runs this binary again as an API process.
-const apiChildName = "__api"
-
 func (a *app) devCommand() *cobra.Command {
 	var dir, listen string
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a whole vault with a PostgreSQL of its own, for development",
 		Long: `Run a whole vault, for development and not for production: a private PostgreSQL from the programs it finds
-(SEALKEEP_POSTGRES_BIN, PATH, /usr/lib/postgresql/*/bin, Homebrew, .tools/pg), a local master key, and the API. When it
-is ready it prints a session to paste.
+(SEALKEEP_POSTGRES_BIN, PATH, /usr/lib/postgresql/*/bin, Homebrew, .tools/pg), a local master key, the API, and a
+rotator, which rotates automatic secrets when they are due. When it is ready it prints a session to paste.
 
 Every VAULT_* that is set is kept, an empty one too; what is unset becomes VAULT_ALLOWED_IPS=127.0.0.0/8,
-VAULT_KMS_MODE=local, VAULT_READ_AUTH=ip and an ephemeral VAULT_TELEMETRY_LISTEN. The database is always its own:
-VAULT_DATABASE_URL, VAULT_PG_* and PG* are ignored.
+VAULT_KMS_MODE=local, VAULT_READ_AUTH=ip, an ephemeral VAULT_TELEMETRY_LISTEN, and the API's own address as
+VAULT_PUBLIC_URL if that is a loopback address. The rotator's VAULT_TELEMETRY_LISTEN is ephemeral in any case. The
+database is always its own: VAULT_DATABASE_URL, VAULT_PG_* and PG* are ignored.
 
 DIR/env is a file to source: it sets VAULT_ADDR, VAULT_TOKEN, what psql needs to reach the database as its superuser, and
 what the offline commands need. The data in DIR survives restarts; remove DIR to start over.`,
@@ -32,7 +30,7 @@ what the offline commands need. The data in DIR survives restarts; remove DIR to
 			return dev.Run(cmd.Context(), dev.Config{
 				Dir: dir, Listen: listen, Insist: cmd.Flags().Changed("api-listen"),
 				Program: a.Program, Environ: a.Environ,
-				APIArgs: []string{apiChildName}, Out: a.Stdout,
+				APIArgs: []string{apiChildName}, RotatorArgs: []string{rotatorChildName}, Out: a.Stdout,
 			})
 		},
 	}

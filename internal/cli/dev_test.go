@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -160,19 +161,31 @@ func (p *devProcess) postmaster() int {
 	return pid
 }
 
-// gone waits until nothing of the vault is left: neither PostgreSQL nor the API.
+// gone waits until nothing of the vault is left: neither PostgreSQL nor the API nor the rotator.
 func (p *devProcess) gone(postmaster int, address string) {
 	p.t.Helper()
+	rotator := p.rotatorMetrics()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		_, err := get(p.t.Context(), address+"/healthz")
+		_, rotatorErr := get(p.t.Context(), rotator)
 		running := syscall.Kill(postmaster, 0) == nil
-		if err != nil && !running {
+		if err != nil && rotatorErr != nil && !running {
 			return
 		}
 		if time.Now().After(deadline) {
-			p.t.Fatalf("PostgreSQL runs: %t; the API answers: %t", running, err == nil)
+			p.t.Fatalf("PostgreSQL runs: %t; the API answers: %t; the rotator answers: %t", running, err == nil, rotatorErr == nil)
 		}
 	}
+}
+
+// rotatorMetrics is the address of the rotator's metrics, as it was printed.
+func (p *devProcess) rotatorMetrics() string {
+	p.t.Helper()
+	match := regexp.MustCompile(`(http://\S+) \(rotator\)`).FindStringSubmatch(p.out.String())
+	if match == nil {
+		p.t.Fatalf("it doesn't say where the rotator's metrics are:\n%s", p.out.String())
+	}
+	return match[1]
 }
 
 func get(ctx context.Context, address string) (string, error) {
@@ -205,7 +218,7 @@ func TestDev_FromTheFirstStartToARecovery(t *testing.T) {
 			t.Errorf("%q is not in:\n%s", text, p.out.String())
 		}
 	}
-	for _, name := range []string{"admin-token", "env", "master-key", "api.log", "postgres.log"} {
+	for _, name := range []string{"admin-token", "env", "master-key", "api.log", "rotator.log", "postgres.log"} {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v %v", name, info.Mode(), err)
 		}
@@ -218,12 +231,18 @@ func TestDev_FromTheFirstStartToARecovery(t *testing.T) {
 		t.Errorf("a second one on the folder: %v\n%s", err, out)
 	}
 
+	p.checkRotator()
 	p.must(`printf kept | "$SEALKEEP" secret create app/kept`)
 	postmaster, address := p.postmaster(), p.address()
 	if status := p.end(os.Interrupt); status != 0 {
 		t.Errorf("status %d after an interrupt:\n%s", status, p.rest.String())
 	}
 	p.gone(postmaster, address)
+	for _, name := range []string{"api.log", "rotator.log"} {
+		if log, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !strings.Contains(string(log), "stopping: what is in flight") {
+			t.Errorf("%s doesn't end in order: %v\n%s", name, err, log)
+		}
+	}
 
 	p = startDev(t, dir)
 	p.must(`"$SEALKEEP" secret get app/kept --raw`, "kept")
@@ -300,14 +319,32 @@ func (p *devProcess) checkEnvironment() {
 	p.must(`psql -X -Atc "SELECT count(*) FROM pg_auth_members m WHERE m.member::regrole::text LIKE 'sealkeep_%'"`, "4\n")
 }
 
+// checkRotator has a secret rotated when it is due.
+func (p *devProcess) checkRotator() {
+	p.t.Helper()
+	p.must(`"$SEALKEEP" secret create app/due --rotation-interval 1s`)
+	for strings.Contains(p.must(`"$SEALKEEP" secret get app/due`), "version   1\n") {
+		if p.t.Failed() {
+			p.t.FailNow()
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	p.must(`"$SEALKEEP" audit tail -n 200 --json`, "process:rotator/")
+	p.must(`"$SEALKEEP" secret rm --yes app/due`)
+	if text, err := get(p.t.Context(), p.rotatorMetrics()); err != nil || !strings.Contains(text, `sealkeep_rotation_attempts_total{outcome="done"}`) {
+		p.t.Errorf("the rotator's metrics: %v\n%s", err, text)
+	}
+}
+
 // apiRole is the login user of API processes.
 const apiRole = "sealkeep_api"
 
 func TestDev_EndsWithWhatEndsUnderIt(t *testing.T) {
 	t.Parallel()
 	for what, pid := range map[string]func(*devProcess) int{
-		"PostgreSQL ended":      (*devProcess).postmaster,
-		"the api process ended": (*devProcess).apiProcess,
+		"PostgreSQL ended":          (*devProcess).postmaster,
+		"the api process ended":     func(p *devProcess) int { return p.child(apiChildName) },
+		"the rotator process ended": func(p *devProcess) int { return p.child(rotatorChildName) },
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
@@ -316,7 +353,11 @@ func TestDev_EndsWithWhatEndsUnderIt(t *testing.T) {
 			if err := syscall.Kill(pid(p), syscall.SIGQUIT); err != nil {
 				t.Fatal(err)
 			}
-			<-p.done
+			select {
+			case <-p.done:
+			case <-time.After(stopLimit):
+				t.Fatalf("still there %s after it", stopLimit)
+			}
 			if status := p.cmd.ProcessState.ExitCode(); status != 1 || !strings.Contains(p.rest.String(), what) {
 				t.Errorf("status %d:\n%s", status, p.rest.String())
 			}
@@ -325,8 +366,8 @@ func TestDev_EndsWithWhatEndsUnderIt(t *testing.T) {
 	}
 }
 
-// apiProcess is the API's process id.
-func (p *devProcess) apiProcess() int {
+// child is the process id of one of its children.
+func (p *devProcess) child(name string) int {
 	p.t.Helper()
 	out, err := exec.Command("ps", "-A", "-o", "pid=,ppid=,args=").Output()
 	if err != nil {
@@ -334,7 +375,7 @@ func (p *devProcess) apiProcess() int {
 	}
 	for line := range strings.Lines(string(out)) {
 		words := strings.Fields(line)
-		if words[1] == strconv.Itoa(p.cmd.Process.Pid) && words[len(words)-1] == apiChildName {
+		if words[1] == strconv.Itoa(p.cmd.Process.Pid) && words[len(words)-1] == name {
 			pid, err := strconv.Atoi(words[0])
 			if err != nil {
 				p.t.Fatal(err)
@@ -342,7 +383,7 @@ func (p *devProcess) apiProcess() int {
 			return pid
 		}
 	}
-	p.t.Fatalf("no API process in:\n%s", out)
+	p.t.Fatalf("no %s in:\n%s", name, out)
 	return 0
 }
 
@@ -373,11 +414,11 @@ func TestDev_KeepsTheUsersOwnSettings(t *testing.T) {
 func TestDev_RefusesABadConfigurationBeforeItStartsAnything(t *testing.T) {
 	t.Parallel()
 	dir := devFolder(t)
-	out, err := devCommand(dir, devEnvironment("VAULT_ALLOWED_IPS=10.0.0.1/8", "VAULT_READ_AUTH=none", "VAULT_KMS_MODE=aws")).CombinedOutput()
+	out, err := devCommand(dir, devEnvironment("VAULT_ALLOWED_IPS=10.0.0.1/8", "VAULT_READ_AUTH=none", "VAULT_KMS_MODE=aws", "VAULT_ROTATION_WORKERS=none")).CombinedOutput()
 	if err == nil {
 		t.Fatal("it started")
 	}
-	for _, name := range []string{"VAULT_ALLOWED_IPS", "VAULT_READ_AUTH", "VAULT_KMS_MODE"} {
+	for _, name := range []string{"VAULT_ALLOWED_IPS", "VAULT_READ_AUTH", "VAULT_KMS_MODE", "VAULT_ROTATION_WORKERS"} {
 		if !strings.Contains(string(out), name) {
 			t.Errorf("%s is not in:\n%s", name, out)
 		}

@@ -17,9 +17,9 @@ import (
 )
 
 // Report is what a child writes to its standard output, as one line of JSON, when it is bound to its addresses. It then
-// waits for a line on its standard input before it takes connections.
+// waits for a line on its standard input before it begins its work.
 type Report struct {
-	API       string `json:"api,omitempty"`       // host:port
+	API       string `json:"api,omitempty"`       // host:port, of an API process
 	Telemetry string `json:"telemetry,omitempty"` // host:port
 	Error     string `json:"error,omitempty"`     // why it could not, in place of the others
 }
@@ -34,6 +34,7 @@ type child struct {
 	stdin  io.Writer
 	log    string // path
 	begun  int64  // where its log stood when it started
+	at     Report // what it reported; valid once bound has returned
 	report chan Report
 	done   chan struct{} // closed when it has ended
 }
@@ -93,22 +94,22 @@ func (c *child) readReport(stdout io.Reader) {
 	}
 }
 
-// bound waits until the child has its addresses.
-func (c *child) bound(ctx context.Context) (Report, error) {
+// bound waits until the child has its addresses, and keeps what it reported.
+func (c *child) bound(ctx context.Context) error {
 	select {
-	case r := <-c.report:
-		if r.Error != "" {
-			return r, fmt.Errorf("the %s process can't start: %s", c.name, r.Error)
+	case c.at = <-c.report:
+		if c.at.Error != "" {
+			return fmt.Errorf("the %s process can't start: %s", c.name, c.at.Error)
 		}
-		return r, nil
+		return nil
 	case <-c.done:
-		return Report{}, c.ended()
+		return c.ended()
 	case <-ctx.Done():
-		return Report{}, ctx.Err()
+		return ctx.Err()
 	}
 }
 
-// goAhead lets the child take connections.
+// goAhead lets the child begin its work.
 func (c *child) goAhead() error {
 	_, err := io.WriteString(c.stdin, "go\n")
 	return err

@@ -10,9 +10,9 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
-	"github.com/sealkeep/sealkeep/internal/boot"
 	"github.com/sealkeep/sealkeep/internal/pgserver"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
@@ -35,10 +35,10 @@ type Config struct {
 	Program string
 	// Environ is the user's environment.
 	Environ map[string]string
-	// APIArgs are the arguments with which this binary is an API process that speaks to its parent: it gives a Report,
-	// waits for a line on its standard input before it takes connections, and ends when its standard input does.
-	APIArgs []string
-	Out     io.Writer // for people
+	// APIArgs and RotatorArgs are the arguments with which this binary is an API process and a rotator that speak to their parent:
+	// each gives a Report, waits for a line on its standard input before it works, and ends when its standard input does.
+	APIArgs, RotatorArgs []string
+	Out                  io.Writer // for people
 }
 
 // Run starts everything, prints a session to paste, and runs until the context is done, which is no error, or until one
@@ -84,6 +84,7 @@ type run struct {
 	binaries pgserver.Binaries
 	server   *pgserver.Server
 	api      *child
+	rotator  *child
 }
 
 func (r *run) start(ctx context.Context) error {
@@ -104,7 +105,15 @@ func (r *run) start(ctx context.Context) error {
 		return err
 	}
 	defer token.Release()
-	return r.startAPI(ctx, api, token)
+	base, err := r.startAPI(ctx, token)
+	if err != nil {
+		return err
+	}
+	if err := r.startRotator(ctx, base); err != nil {
+		return err
+	}
+	r.welcome(base, api)
+	return nil
 }
 
 func (r *run) startPostgres(ctx context.Context) error {
@@ -118,41 +127,53 @@ func (r *run) startPostgres(ctx context.Context) error {
 	return err
 }
 
-// startAPI starts the API process, writes DIR/env once its address is known, and waits until it is ready.
-func (r *run) startAPI(ctx context.Context, api *boot.API, token sensitive.Bytes) error {
-	var err error
+// startAPI starts the API process, writes DIR/env once its address is known, and waits until it is ready. It gives the URL at which
+// this machine reaches it.
+func (r *run) startAPI(ctx context.Context, token sensitive.Bytes) (base string, err error) {
 	env := r.env.ofAPI(r.server.URL(apiUser, databaseName))
 	if r.api, err = startChild("api", r.APIArgs, env, r.folder.file("api.log")); err != nil {
-		return err
+		return "", err
 	}
-	report, err := r.api.bound(ctx)
+	err = r.api.bound(ctx)
 	switch {
-	case strings.Contains(report.Error, "VAULT_API_LISTEN"):
-		return fmt.Errorf("%w; --api-listen names another address", err)
+	case strings.Contains(r.api.at.Error, "VAULT_API_LISTEN"):
+		return "", fmt.Errorf("%w; --api-listen names another address", err)
 	case err != nil:
-		return err
+		return "", err
 	}
-	base := "http://" + reachable(report.API)
+	base = "http://" + reachable(r.api.at.API)
 	if err := r.writeEnv(base, token); err != nil {
-		return err
+		return "", err
 	}
 	if err := r.api.goAhead(); err != nil {
-		return errors.Join(err, r.api.ended())
+		return "", errors.Join(err, r.api.ended())
 	}
-	if err := r.untilReady(ctx, base); err != nil {
-		return err
-	}
-	r.welcome(base, report, api)
-	return nil
+	return base, r.untilReady(ctx, r.api)
 }
 
-// untilReady asks the API until it says that it is ready.
-func (r *run) untilReady(ctx context.Context, base string) error {
+// startRotator starts the rotator and waits until it is ready.
+func (r *run) startRotator(ctx context.Context, base string) error {
+	var err error
+	env := r.env.ofRotator(r.server.URL(rotatorUser, databaseName), base)
+	if r.rotator, err = startChild("rotator", r.RotatorArgs, env, r.folder.file("rotator.log")); err != nil {
+		return err
+	}
+	if err := r.rotator.bound(ctx); err != nil {
+		return err
+	}
+	if err := r.rotator.goAhead(); err != nil {
+		return errors.Join(err, r.rotator.ended())
+	}
+	return r.untilReady(ctx, r.rotator)
+}
+
+// untilReady asks a child until it says that it is ready.
+func (r *run) untilReady(ctx context.Context, c *child) error {
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/readyz", nil)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+reachable(c.at.Telemetry)+"/readyz", nil)
 		if err != nil {
 			return err
 		}
@@ -164,12 +185,14 @@ func (r *run) untilReady(ctx context.Context, base string) error {
 			}
 		}
 		select {
-		case <-r.api.done:
+		case <-r.api.done: // whichever it is that is waited for
 			return r.api.ended()
+		case <-c.done:
+			return c.ended()
 		case <-r.server.Done():
 			return r.postgresEnded()
 		case <-ctx.Done():
-			return fmt.Errorf("the API is not ready after %s, see %s: %w", startLimit, r.api.log, ctx.Err())
+			return fmt.Errorf("the %s process is not ready after %s, see %s: %w", c.name, startLimit, c.log, ctx.Err())
 		case <-tick.C:
 		}
 	}
@@ -182,6 +205,8 @@ func (r *run) wait(ctx context.Context) error {
 		return nil
 	case <-r.api.done:
 		return r.api.ended()
+	case <-r.rotator.done:
+		return r.rotator.ended()
 	case <-r.server.Done():
 		return r.postgresEnded()
 	}
@@ -191,11 +216,15 @@ func (r *run) postgresEnded() error {
 	return fmt.Errorf("PostgreSQL ended, see %s", r.server.LogFile())
 }
 
-// stop ends what runs, the API first.
+// stop ends what runs, PostgreSQL last.
 func (r *run) stop(ctx context.Context) {
-	if r.api != nil {
-		r.api.stop(childLimit)
+	var children sync.WaitGroup
+	for _, c := range []*child{r.api, r.rotator} {
+		if c != nil {
+			children.Go(func() { c.stop(childLimit) })
+		}
 	}
+	children.Wait()
 	if r.server != nil {
 		ctx, cancel := context.WithTimeout(ctx, postgresLimit)
 		defer cancel()

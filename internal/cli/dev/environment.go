@@ -1,12 +1,16 @@
 package dev
 
 import (
+	"errors"
 	"maps"
+	"net/netip"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/sealkeep/sealkeep/internal/boot"
+	"github.com/sealkeep/sealkeep/internal/config"
 	"github.com/sealkeep/sealkeep/internal/kms"
 )
 
@@ -16,6 +20,7 @@ const databaseName = "sealkeep"
 // The login users of the processes, as `sealkeep migrate roles` makes them.
 const (
 	apiUser      = "sealkeep_api"
+	rotatorUser  = "sealkeep_rotator"
 	operatorUser = "sealkeep_operator"
 )
 
@@ -84,8 +89,24 @@ func (e *environment) fill(name, value string) {
 	}
 }
 
-// ofAPI is the environment of an API process, which makes no tokens.
-func (e *environment) ofAPI(databaseURL string) map[string]string {
+// ofAPI is the environment of an API process.
+func (e *environment) ofAPI(databaseURL string) map[string]string { return e.ofService(databaseURL) }
+
+// ofRotator is the environment of a rotator. base is where the API is. The telemetry listener that the user may have chosen is the API's.
+func (e *environment) ofRotator(databaseURL, base string) map[string]string {
+	vars := e.ofService(databaseURL)
+	vars["VAULT_TELEMETRY_LISTEN"] = "127.0.0.1:0"
+	if u, err := url.Parse(base); err == nil && !e.has("VAULT_PUBLIC_URL") {
+		// Elsewhere receivers would have to be told of a URL with TLS, which is not here.
+		if address, err := netip.ParseAddr(u.Hostname()); err == nil && address.IsLoopback() {
+			vars["VAULT_PUBLIC_URL"] = base
+		}
+	}
+	return vars
+}
+
+// ofService is the environment of a process that serves, which makes no tokens.
+func (e *environment) ofService(databaseURL string) map[string]string {
 	vars := maps.Clone(e.vars)
 	delete(vars, "VAULT_BOOTSTRAP_TOKEN")
 	delete(vars, "VAULT_BOOTSTRAP_TOKEN_FILE")
@@ -100,24 +121,43 @@ func (e *environment) ofOffline(databaseURL string) map[string]string {
 	return vars
 }
 
-// check judges what an API process will be told, before anything is started. The configuration's master key is released.
+// check judges what the processes will be told, before anything is started. The configuration's master key is released.
 func (e *environment) check() (*boot.API, error) {
-	vars := e.ofAPI("postgres:///" + databaseName + "?host=/not/yet&user=" + apiUser)
+	forCheck := func(vars map[string]string) map[string]string { return vars }
 	if e.keyFile != "" {
 		// It may not be there yet.
 		text, err := kms.NewMasterKeyText(nil)
 		if err != nil {
 			return nil, err
 		}
-		delete(vars, "VAULT_LOCAL_MASTER_KEY_FILE")
-		vars["VAULT_LOCAL_MASTER_KEY"] = string(text)
+		forCheck = func(vars map[string]string) map[string]string {
+			delete(vars, "VAULT_LOCAL_MASTER_KEY_FILE")
+			vars["VAULT_LOCAL_MASTER_KEY"] = string(text)
+			return vars
+		}
 	}
-	cfg, err := boot.LoadAPI(vars)
-	if err != nil {
+	const nowhere = "postgres:///" + databaseName + "?host=/not/yet&user=" + apiUser
+	rotator, rotatorErr := boot.LoadRotator(forCheck(e.ofRotator(nowhere, "")))
+	if rotatorErr == nil {
+		rotator.Release()
+	}
+	api, err := boot.LoadAPI(forCheck(e.ofAPI(nowhere)))
+	if err == nil {
+		api.Release()
+	}
+	if err := together(err, rotatorErr); err != nil {
 		return nil, err
 	}
-	cfg.Release()
-	return cfg, nil
+	return api, nil
+}
+
+// together gives the problems of two configurations, each once.
+func together(one, other error) error {
+	var first, second *config.Error
+	if !errors.As(one, &first) || !errors.As(other, &second) {
+		return errors.Join(one, other)
+	}
+	return config.NewError(slices.Concat(first.Problems, second.Problems))
 }
 
 // list is an environment as a process gets it.

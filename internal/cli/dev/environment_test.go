@@ -65,19 +65,62 @@ func TestEnvironment_TheDatabaseIsItsOwn(t *testing.T) {
 	if !slices.Equal(e.ignored, ignored) {
 		t.Errorf("ignores %v", e.ignored)
 	}
-	api, offline := e.ofAPI("api's"), e.ofOffline("operator's")
-	if api["VAULT_DATABASE_URL"] != "api's" || offline["VAULT_DATABASE_URL"] != "operator's" {
-		t.Errorf("got %v and %v", api, offline)
+	api, rotator, offline := e.ofAPI("api's"), e.ofRotator("rotator's", ""), e.ofOffline("operator's")
+	if api["VAULT_DATABASE_URL"] != "api's" || rotator["VAULT_DATABASE_URL"] != "rotator's" || offline["VAULT_DATABASE_URL"] != "operator's" {
+		t.Errorf("got %v, %v and %v", api, rotator, offline)
 	}
-	for _, vars := range []map[string]string{api, offline} {
+	for _, vars := range []map[string]string{api, rotator, offline} {
 		for name, value := range vars {
 			if name != "VAULT_DATABASE_URL" && (ofDatabase(name) || strings.Contains(value, "hvs.")) {
 				t.Errorf("%s=%s reaches a process", name, value)
 			}
 		}
 	}
+	if _, there := rotator["VAULT_BOOTSTRAP_TOKEN"]; there {
+		t.Error("a rotator is told the bootstrap token")
+	}
 	if _, there := api["VAULT_BOOTSTRAP_TOKEN"]; there || offline["VAULT_BOOTSTRAP_TOKEN"] != "svk_x" {
 		t.Error("the bootstrap token is not for init alone")
+	}
+}
+
+func TestEnvironment_OfTheRotator(t *testing.T) {
+	t.Parallel()
+	const loopback = "http://127.0.0.1:8200"
+	for claim, c := range map[string]struct {
+		user map[string]string
+		base string
+		want string
+	}{
+		"receivers on this machine reach the API":         {map[string]string{}, loopback, loopback},
+		"nobody is sent where there would have to be TLS": {map[string]string{}, "http://192.0.2.1:8200", ""},
+		"what the user says holds":                        {map[string]string{"VAULT_PUBLIC_URL": "https://vault.example"}, loopback, "https://vault.example"},
+		"what the user leaves empty too":                  {map[string]string{"VAULT_PUBLIC_URL": ""}, loopback, ""},
+	} {
+		if got := newEnvironment(c.user, "/dir", "", false).ofRotator("url", c.base)["VAULT_PUBLIC_URL"]; got != c.want {
+			t.Errorf("%s: VAULT_PUBLIC_URL is %q", claim, got)
+		}
+	}
+	e := newEnvironment(map[string]string{"VAULT_TELEMETRY_LISTEN": "127.0.0.1:9200", "VAULT_ROTATION_WORKERS": "2"}, "/dir", "", false)
+	if vars := e.ofRotator("url", loopback); vars["VAULT_TELEMETRY_LISTEN"] != "127.0.0.1:0" || vars["VAULT_ROTATION_WORKERS"] != "2" {
+		t.Errorf("got %v", vars)
+	}
+	if vars := e.ofAPI("url"); vars["VAULT_TELEMETRY_LISTEN"] != "127.0.0.1:9200" {
+		t.Errorf("the API's telemetry is on %s", vars["VAULT_TELEMETRY_LISTEN"])
+	}
+}
+
+func TestEnvironment_ProblemsOfBothProcessesAreToldOnce(t *testing.T) {
+	t.Parallel()
+	for _, one := range []string{"VAULT_READ_AUTH", "VAULT_ROTATION_WORKERS", "VAULT_DRAIN_SECS"} {
+		if _, err := newEnvironment(map[string]string{one: "none"}, "/dir", "127.0.0.1:0", false).check(); err == nil || strings.Count(err.Error(), one) != 1 {
+			t.Errorf("%s: %v", one, err)
+		}
+	}
+	all := map[string]string{"VAULT_READ_AUTH": "none", "VAULT_ROTATION_WORKERS": "none", "VAULT_DRAIN_SECS": "none"}
+	_, err := newEnvironment(all, "/dir", "127.0.0.1:0", false).check()
+	if err == nil || !strings.Contains(err.Error(), "3 problems") {
+		t.Errorf("got %v", err)
 	}
 }
 

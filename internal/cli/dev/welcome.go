@@ -14,19 +14,19 @@ import (
 const demoName = "demo/greeting"
 
 // welcome says where everything is and prints a session to paste into another shell.
-func (r *run) welcome(base string, report Report, api *boot.API) {
+func (r *run) welcome(base string, api *boot.API) {
 	fmt.Fprintf(r.Out, `
 Sealkeep is ready. This is for development, not for production: one machine, and the master key lies beside the data.
 
   API          %s
-  telemetry    http://%s/metrics
+  telemetry    http://%s/metrics (API), http://%s/metrics (rotator)
   data         %s
-  logs         %s, %s
+  logs         %s, %s, %s
   admin token  %s
 
 Paste this into another terminal:
 
-`, base, report.Telemetry, r.folder.path, r.api.log, r.server.LogFile(), r.folder.file(tokenFile))
+`, base, r.api.at.Telemetry, r.rotator.at.Telemetry, r.folder.path, r.api.log, r.rotator.log, r.server.LogFile(), r.folder.file(tokenFile))
 	for _, line := range r.session(api) {
 		fmt.Fprintln(r.Out, "  "+line)
 	}

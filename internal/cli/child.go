@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 
 	"github.com/spf13/cobra"
 
@@ -12,11 +13,17 @@ import (
 	"github.com/sealkeep/sealkeep/internal/telemetry"
 )
 
-// apiChildCommand is an API process under the parent that `dev` is: it tells the parent where it will listen, waits for
+// The hidden commands with which `dev` runs this binary again as one of its processes.
+const (
+	apiChildName     = "__api"
+	rotatorChildName = "__rotator"
+)
+
+// childCommand is a program as a process under the parent that `dev` is: it tells the parent where it will listen, waits for
 // its word, and ends when its standard input does, as only the parent holds the other end.
-func (a *app) apiChildCommand() *cobra.Command {
+func (a *app) childCommand(name string, program boot.Program) *cobra.Command {
 	return &cobra.Command{
-		Use:    apiChildName,
+		Use:    name,
 		Hidden: true,
 		Args:   noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -30,19 +37,22 @@ func (a *app) apiChildCommand() *cobra.Command {
 				}
 				_, _ = io.Copy(io.Discard, a.Stdin) // either way the parent is gone
 			}()
-			api, err := a.bindAPI(ctx)
+			process, err := a.bind(ctx, program)
 			if err != nil {
 				_ = json.NewEncoder(a.Stdout).Encode(dev.Report{Error: err.Error()}) // the log has it too
 				return err
 			}
-			defer api.Close()
-			report := dev.Report{API: api.Addr().String(), Telemetry: api.TelemetryAddr().String()}
+			defer process.Close()
+			report := dev.Report{Telemetry: process.TelemetryAddr().String()}
+			if api, ok := process.(interface{ Addr() net.Addr }); ok {
+				report.API = api.Addr().String()
+			}
 			if err := json.NewEncoder(a.Stdout).Encode(report); err != nil {
 				return err
 			}
 			select {
 			case <-told:
-				return api.Run(ctx)
+				return process.Run(ctx)
 			case <-ctx.Done():
 				return nil
 			}
@@ -50,10 +60,11 @@ func (a *app) apiChildCommand() *cobra.Command {
 	}
 }
 
-func (a *app) bindAPI(ctx context.Context) (*boot.APIProcess, error) {
-	cfg, err := boot.LoadAPI(a.Environ)
+// bind builds a program's process from the environment, with its addresses taken.
+func (a *app) bind(ctx context.Context, program boot.Program) (boot.Process, error) {
+	cfg, err := program.Load(a.Environ)
 	if err != nil {
 		return nil, err
 	}
-	return boot.NewAPI(ctx, cfg, telemetry.NewLogger(a.Stderr, cfg.LogLevel))
+	return cfg.Build(ctx, telemetry.NewLogger(a.Stderr, cfg.Level()))
 }

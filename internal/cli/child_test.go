@@ -16,14 +16,14 @@ import (
 	"github.com/sealkeep/sealkeep/internal/pgtest"
 )
 
-// childOf runs an API process as its parent does, and gives what it reports.
-func childOf(t *testing.T, environ map[string]string) (report dev.Report, stdin io.WriteCloser, done <-chan int) {
+// childOf runs a child as its parent does, and gives what it reports.
+func childOf(t *testing.T, name string, environ map[string]string) (report dev.Report, stdin io.WriteCloser, done <-chan int) {
 	t.Helper()
 	in, stdin := io.Pipe()
 	out, stdout := io.Pipe()
 	ended := make(chan int, 1)
 	go func() {
-		status := Run(t.Context(), Invocation{Args: []string{apiChildName}, Stdin: in, Stdout: stdout, Stderr: io.Discard, Environ: environ})
+		status := Run(t.Context(), Invocation{Args: []string{name}, Stdin: in, Stdout: stdout, Stderr: io.Discard, Environ: environ})
 		_ = stdout.Close()
 		ended <- status
 	}()
@@ -35,11 +35,12 @@ func childOf(t *testing.T, environ map[string]string) (report dev.Report, stdin 
 	return report, stdin, ended
 }
 
-func childEnvironment(t *testing.T) map[string]string {
+func childEnvironment(t *testing.T, login string) map[string]string {
+	t.Helper()
 	d := pgtest.New(t)
 	environ := operator(t, d).environ
 	shell{t, environ}.run("init").ok()
-	environ["VAULT_DATABASE_URL"] = d.URL("sealkeep_api")
+	environ["VAULT_DATABASE_URL"] = d.URL(login)
 	environ["VAULT_API_LISTEN"] = "127.0.0.1:0"
 	environ["VAULT_TELEMETRY_LISTEN"] = "127.0.0.1:0"
 	environ["VAULT_DRAIN_SECS"] = "5"
@@ -48,7 +49,7 @@ func childEnvironment(t *testing.T) map[string]string {
 
 func TestAPIChild_AnswersNobodyBeforeItsParentSaysSo(t *testing.T) {
 	t.Parallel()
-	report, stdin, done := childOf(t, childEnvironment(t))
+	report, stdin, done := childOf(t, apiChildName, childEnvironment(t, "sealkeep_api"))
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", report.API)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +93,7 @@ func TestAPIChild_AnswersNobodyBeforeItsParentSaysSo(t *testing.T) {
 
 func TestAPIChild_EndsWithItsParentBeforeItIsTold(t *testing.T) {
 	t.Parallel()
-	report, stdin, done := childOf(t, childEnvironment(t))
+	report, stdin, done := childOf(t, apiChildName, childEnvironment(t, "sealkeep_api"))
 	if err := stdin.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -106,11 +107,45 @@ func TestAPIChild_EndsWithItsParentBeforeItIsTold(t *testing.T) {
 
 func TestAPIChild_ReportsWhyItCantStart(t *testing.T) {
 	t.Parallel()
-	environ := childEnvironment(t)
+	environ := childEnvironment(t, "sealkeep_api")
 	environ["VAULT_API_LISTEN"] = strings.TrimPrefix(newAnswering(t, 200, nil, "").URL, "http://")
-	report, stdin, done := childOf(t, environ)
+	report, stdin, done := childOf(t, apiChildName, environ)
 	defer stdin.Close()
 	if status := <-done; status != 1 || !strings.Contains(report.Error, "VAULT_API_LISTEN") {
+		t.Errorf("status %d: %+v", status, report)
+	}
+}
+
+func TestRotatorChild_BeginsWhenItsParentSaysSoAndEndsWithIt(t *testing.T) {
+	t.Parallel()
+	report, stdin, done := childOf(t, rotatorChildName, childEnvironment(t, "sealkeep_rotator"))
+	if report.API != "" || report.Telemetry == "" {
+		t.Fatalf("it reports %+v", report)
+	}
+	if _, err := io.WriteString(stdin, "go\n"); err != nil {
+		t.Fatal(err)
+	}
+	for answer := ""; !strings.HasPrefix(answer, "200 "); {
+		var err error
+		if answer, err = get(t.Context(), "http://"+report.Telemetry+"/readyz"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := stdin.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if status := <-done; status != 0 {
+		t.Errorf("status %d after its parent's end", status)
+	}
+}
+
+func TestRotatorChild_ReportsWhyItCantStart(t *testing.T) {
+	t.Parallel()
+	environ := childEnvironment(t, "sealkeep_rotator")
+	environ["VAULT_ROTATION_LEASE_SECS"] = "1"
+	report, stdin, done := childOf(t, rotatorChildName, environ)
+	defer stdin.Close()
+	if status := <-done; status != 1 || !strings.Contains(report.Error, "VAULT_ROTATION_LEASE_SECS") {
 		t.Errorf("status %d: %+v", status, report)
 	}
 }
