@@ -88,6 +88,13 @@ func (v *Vault) databaseURL(login string) string {
 	return v.settings.database(v.DB.TCPURL(login))
 }
 
+// OfflineEnviron is the environment of an offline command on this vault.
+func (v *Vault) OfflineEnviron() map[string]string {
+	environ := OfKMS(v.environ)
+	environ["VAULT_DATABASE_URL"] = v.DB.URL("sealkeep_operator")
+	return environ
+}
+
 // initialise makes the vault as `sealkeep init` does, as the login of offline commands.
 func (v *Vault) initialise(t testing.TB) {
 	t.Helper()

@@ -1,0 +1,9 @@
+package rotation
+
+// What the tests of this package look at.
+const (
+	LeastPause = leastPause
+	MostPause  = mostPause
+)
+
+var Backoff = backoff
