@@ -18,7 +18,7 @@ import (
 func TestInstallationOnAnotherPostgreSQLIsAsTheReadmeSays(t *testing.T) {
 	t.Parallel()
 	installation := steps(t, "On your own PostgreSQL")
-	if len(installation) != 4 {
+	if len(installation) != 5 {
 		t.Fatalf("the installation has %d steps", len(installation))
 	}
 	w := newWorkplace(t)
@@ -35,8 +35,8 @@ func TestInstallationOnAnotherPostgreSQLIsAsTheReadmeSays(t *testing.T) {
 	w.env = append(w.env, "PGHOST="+server.SocketDir(), "PGPORT="+port, "PGUSER="+server.Superuser(), "VAULT_PG_PORT="+port)
 
 	const hosts = "db1.example.com,db2.example.com"
-	serve := installation[3].script
-	if !strings.Contains(installation[1].script, hosts) || !strings.HasSuffix(serve, " api\n") {
+	serve, rotate := installation[3].script, installation[4].script
+	if !strings.Contains(installation[1].script, hosts) || !strings.HasSuffix(serve, " api\n") || !strings.HasSuffix(rotate, " rotator\n") {
 		t.Fatal("the installation isn't what this test knows how to follow")
 	}
 	w.run(t, installation[:3], hosts, server.SocketDir())
@@ -44,19 +44,20 @@ func TestInstallationOnAnotherPostgreSQLIsAsTheReadmeSays(t *testing.T) {
 		w.env, "VAULT_PG_HOSTS="+server.SocketDir(), "VAULT_PG_DBNAME=vault", "VAULT_KMS_MODE=local",
 		"VAULT_LOCAL_MASTER_KEY_FILE="+w.dir+"/master-key", "VAULT_API_LISTEN=127.0.0.1:0", "VAULT_TELEMETRY_LISTEN=127.0.0.1:0",
 	)
-	w.serves(t, serve)
+	w.serves(t, serve, "api")
+	w.serves(t, rotate, "telemetry")
 }
 
-// serves runs the API, and waits until it says that it is ready.
-func (w workplace) serves(t *testing.T, script string) {
+// serves runs a program, and waits until it says at one of its listeners that it is ready.
+func (w workplace) serves(t *testing.T, script, listener string) {
 	t.Helper()
-	api := exec.Command("sh", "-c", "exec env "+script)
-	api.Dir, api.Env = w.dir, w.env
-	log, err := api.StderrPipe()
+	program := exec.Command("sh", "-c", "exec env "+script)
+	program.Dir, program.Env = w.dir, w.env
+	log, err := program.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := api.Start(); err != nil {
+	if err := program.Start(); err != nil {
 		t.Fatal(err)
 	}
 	address, ended := make(chan string, 1), make(chan struct{})
@@ -67,21 +68,21 @@ func (w workplace) serves(t *testing.T, script string) {
 		for lines.Scan() {
 			text.WriteString(lines.Text() + "\n")
 			var line struct{ Msg, Listener, Address string }
-			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "listening" && line.Listener == "api" {
+			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "listening" && line.Listener == listener {
 				address <- line.Address
 			}
 		}
-		_ = api.Wait()
+		_ = program.Wait()
 	}()
 	select {
 	case at := <-address:
 		untilReady(t, at)
 	case <-ended:
 	}
-	_ = api.Process.Signal(syscall.SIGTERM)
+	_ = program.Process.Signal(syscall.SIGTERM)
 	<-ended
-	if !api.ProcessState.Success() {
-		t.Errorf("%v\n%s", api.ProcessState, text.String())
+	if !program.ProcessState.Success() {
+		t.Errorf("%v\n%s", program.ProcessState, text.String())
 	}
 }
 

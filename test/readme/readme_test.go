@@ -107,7 +107,7 @@ func newWorkplace(t *testing.T) workplace {
 	if err := os.Mkdir(bin, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, program := range []string{"api", "sealkeep"} {
+	for _, program := range []string{"api", "rotator", "sealkeep"} {
 		if err := os.Symlink(filepath.Join(built, program), filepath.Join(bin, program)); err != nil {
 			t.Fatal(err)
 		}
