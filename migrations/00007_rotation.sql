@@ -67,6 +67,26 @@ CREATE TABLE vault.rotation_fetches (
 CREATE INDEX rotation_fetches_secret ON vault.rotation_fetches (secret_id);
 CREATE INDEX rotation_fetches_expiry ON vault.rotation_fetches (expires_at);
 
+-- How wrapping data keys again stands, in one row, for whoever asks; and what an operator asked of it. Nothing rests on it: who edits it
+-- has work done that nobody needs, or not at once, or tells operators a tale.
+CREATE TABLE vault.rewrap_state (
+    singleton    boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    requested_at timestamptz,
+    again_before timestamptz,
+    state        text NOT NULL DEFAULT 'never' CHECK (state IN ('never', 'running', 'done', 'failed')),
+    worker       text CHECK (octet_length(worker) <= 256),
+    started_at   timestamptz,
+    finished_at  timestamptz,
+    found        bigint NOT NULL DEFAULT 0,
+    done         bigint NOT NULL DEFAULT 0,
+    failed       bigint NOT NULL DEFAULT 0,
+    error        text CHECK (octet_length(error) <= 1024),
+    note         text CHECK (octet_length(note) <= 1024),
+    CHECK (isfinite(requested_at) AND isfinite(again_before) AND isfinite(started_at) AND isfinite(finished_at))
+);
+INSERT INTO vault.rewrap_state DEFAULT VALUES;
+COMMENT ON COLUMN vault.rewrap_state.again_before IS 'What was wrapped before is to be wrapped again, whichever key it is under.';
+
 -- A request that made a job is answered with that job when it comes again.
 ALTER TABLE vault.idempotency_keys ADD COLUMN job_id uuid, ALTER COLUMN version_uid DROP NOT NULL;
 ALTER TABLE vault.idempotency_keys ADD CONSTRAINT idempotency_keys_one CHECK (job_id IS NULL OR version_uid IS NULL) NOT VALID;
@@ -76,7 +96,7 @@ DO $$
 DECLARE
     t text;
 BEGIN
-    FOREACH t IN ARRAY ARRAY['rotation_control', 'rotation_probes', 'rotation_fetches'] LOOP
+    FOREACH t IN ARRAY ARRAY['rotation_control', 'rotation_probes', 'rotation_fetches', 'rewrap_state'] LOOP
         EXECUTE format('ALTER TABLE vault.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', t);
         EXECUTE format('REVOKE ALL ON vault.%I FROM PUBLIC', t);
     END LOOP;
@@ -92,6 +112,14 @@ GRANT SELECT ON vault.rotation_control, vault.deleted_secrets TO vault_rotator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON vault.rotation_probes TO vault_rotator;
 GRANT SELECT, INSERT, DELETE ON vault.rotation_fetches TO vault_rotator;
 GRANT SELECT, UPDATE (mac, key_id) ON vault.rotation_control TO vault_operator;
+-- What lets somebody fetch under a root that is to be retired goes with it: the rotation that made it makes another.
+GRANT SELECT, DELETE ON vault.rotation_fetches TO vault_operator;
+-- Data keys are wrapped again by rotators alone; who wants that done says so in a row. Roots of the keyring move to another master key, too.
+REVOKE UPDATE (wrapped_dek, wrapped_at) ON vault.secret_versions FROM vault_api;
+GRANT SELECT ON vault.rewrap_state TO vault_api;
+GRANT SELECT, UPDATE (state, worker, started_at, finished_at, found, done, failed, error, note) ON vault.rewrap_state TO vault_rotator;
+GRANT SELECT, UPDATE (requested_at, again_before) ON vault.rewrap_state TO vault_operator;
+GRANT UPDATE (kms_key_id) ON vault.keyring TO vault_operator;
 
 CREATE POLICY vault_api ON vault.rotation_control FOR ALL TO vault_api USING (true) WITH CHECK (true);
 CREATE POLICY vault_rotator ON vault.rotation_control FOR ALL TO vault_rotator USING (true) WITH CHECK (true);
@@ -100,6 +128,10 @@ CREATE POLICY vault_api ON vault.rotation_probes FOR ALL TO vault_api USING (tru
 CREATE POLICY vault_rotator ON vault.rotation_probes FOR ALL TO vault_rotator USING (true) WITH CHECK (true);
 CREATE POLICY vault_api ON vault.rotation_fetches FOR ALL TO vault_api USING (true) WITH CHECK (true);
 CREATE POLICY vault_rotator ON vault.rotation_fetches FOR ALL TO vault_rotator USING (true) WITH CHECK (true);
+CREATE POLICY vault_operator ON vault.rotation_fetches FOR ALL TO vault_operator USING (true) WITH CHECK (true);
+CREATE POLICY vault_api ON vault.rewrap_state FOR ALL TO vault_api USING (true) WITH CHECK (true);
+CREATE POLICY vault_rotator ON vault.rewrap_state FOR ALL TO vault_rotator USING (true) WITH CHECK (true);
+CREATE POLICY vault_operator ON vault.rewrap_state FOR ALL TO vault_operator USING (true) WITH CHECK (true);
 CREATE POLICY vault_rotator ON vault.deleted_secrets FOR ALL TO vault_rotator USING (true) WITH CHECK (true);
 
 RESET ROLE;

@@ -148,7 +148,7 @@ func TestI6_GroupRolesHaveTheLeastThatWorks(t *testing.T) {
 			allow(t, g, g.Grantee == "vault_auditship")
 		case "keyring": // serving processes never make keys, nor retire them
 			changes := g.Privilege == "INSERT" ||
-				g.Privilege == "UPDATE" && slices.Contains([]string{"wrapped_key", "retired_at", "mac", "mac_key_id"}, g.Column)
+				g.Privilege == "UPDATE" && slices.Contains([]string{"wrapped_key", "kms_key_id", "retired_at", "mac", "mac_key_id"}, g.Column)
 			allow(t, g, reading || changes && g.Grantee == "vault_operator")
 		case "authz_state":
 			bumps := g.Privilege == "UPDATE" && slices.Contains([]string{"epoch", "mac", "key_id"}, g.Column)
@@ -163,8 +163,12 @@ func TestI6_GroupRolesHaveTheLeastThatWorks(t *testing.T) {
 			changes := g.Privilege == "INSERT" || g.Privilege == "UPDATE"
 			macs := g.Privilege == "UPDATE" && slices.Contains([]string{"mac", "key_id"}, g.Column)
 			allow(t, g, reading || changes && g.Grantee == "vault_api" || macs && g.Grantee == "vault_operator")
-		case "rotation_fetches": // a rotator lets somebody fetch, and the API takes that away
+		case "rotation_fetches": // a rotator lets somebody fetch, and the others take that away
 			allow(t, g, reading || g.Privilege == "DELETE" || g.Privilege == "INSERT" && g.Grantee == "vault_rotator")
+		case "rewrap_state": // an operator asks, a rotator tells, and neither speaks for the other
+			asks := g.Privilege == "UPDATE" && slices.Contains([]string{"requested_at", "again_before"}, g.Column)
+			tells := g.Privilege == "UPDATE" && slices.Contains([]string{"state", "worker", "started_at", "finished_at", "found", "done", "failed", "error", "note"}, g.Column)
+			allow(t, g, reading || asks && g.Grantee == "vault_operator" || tells && g.Grantee == "vault_rotator")
 		case "secrets", "secret_versions": // no offline command makes or removes one
 			allow(t, g, g.Privilege != "INSERT" && g.Privilege != "DELETE" || g.Grantee != "vault_operator")
 		case "roles", "role_permissions", "admin_tokens", "token_uses", "auth_lockouts", "idempotency_keys", "rotation_jobs", "rotation_probes":
@@ -181,6 +185,8 @@ func TestI6_GroupRolesHaveTheLeastThatWorks(t *testing.T) {
 			// Who can't set a target, a schedule or a password policy can't be made to rotate anything otherwise than it was told.
 			advances := slices.Contains([]string{"current_version", "next_rotation_at", "updated_at", "revision", "versions_digest", "mac", "key_id"}, g.Column)
 			allow(t, g, g.Object != "secrets" || reading || g.Privilege == "UPDATE" && advances)
+		case "vault_api": // never wraps a data key again, nor under another key
+			allow(t, g, g.Object != "secret_versions" || !slices.Contains([]string{"kms_key_id", "wrapped_dek", "wrapped_at"}, g.Column))
 		case "vault_operator": // sees all that a MAC covers but the ciphertext itself, and writes MACs
 			macs := g.Privilege == "UPDATE" && slices.Contains([]string{"mac", "key_id"}, g.Column)
 			counts := g.Privilege == "UPDATE" && slices.Contains([]string{"revision", "versions_digest"}, g.Column)
@@ -188,7 +194,6 @@ func TestI6_GroupRolesHaveTheLeastThatWorks(t *testing.T) {
 			allow(t, g, g.Object != "secret_versions" || reading && g.Column != "" && g.Column != "ciphertext" || macs)
 			allow(t, g, g.Object != "deleted_secrets" || reading || macs)
 			allow(t, g, g.Object != "rotation_jobs" && g.Object != "idempotency_keys")
-		case "vault_api":
 		default:
 			t.Errorf("%s, and isn't one of the group roles", g)
 		}
@@ -205,7 +210,7 @@ func TestI6_GroupRolesHaveTheLeastThatWorks(t *testing.T) {
 // ruled are the tables that the rules of rights below know, partitions apart, by name.
 var ruled = []string{
 	"admin_tokens", "audit_log", "audit_streams", "auth_lockouts", "authz_state", "deleted_secrets", "idempotency_keys", "keyring",
-	"role_permissions", "roles", "rotation_control", "rotation_fetches", "rotation_jobs", "rotation_probes", "schema_version", "secret_versions", "secrets", "ship_cursors", "token_uses",
+	"rewrap_state", "role_permissions", "roles", "rotation_control", "rotation_fetches", "rotation_jobs", "rotation_probes", "schema_version", "secret_versions", "secrets", "ship_cursors", "token_uses",
 }
 
 func tableNames(t *testing.T, d *pgtest.Database) []string {

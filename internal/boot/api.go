@@ -43,7 +43,7 @@ func (p *APIProcess) build(ctx context.Context, cfg *API, log *slog.Logger) erro
 		return err
 	}
 	p.vault, err = vault.New(p.database, p.trail, p.cached, p.keyring, vault.Config{
-		Allowlist: cfg.Allowlist, ReadAuth: vault.ReadAuth(cfg.ReadAuth), SealedCacheBytes: cfg.SealedCacheBytes, Rewrapper: Rewrapper(p.keeper), Log: log, Metrics: p.metrics,
+		Allowlist: cfg.Allowlist, ReadAuth: vault.ReadAuth(cfg.ReadAuth), SealedCacheBytes: cfg.SealedCacheBytes, Log: log, Metrics: p.metrics,
 	})
 	if err != nil {
 		return err

@@ -130,10 +130,15 @@ func newRecovery(ctx context.Context, cfg config.KMS, log *slog.Logger, metrics 
 	return keeper, nil
 }
 
-// Rewrapper is the keeper if it wraps data keys twice, or nil.
+// Rewrapper is the keeper as it wraps stored data keys again.
 func Rewrapper(keeper vault.Keeper) vault.Rewrapper {
-	if r, ok := keeper.(*kms.Recoverable); ok && r.WrapsTwice() {
-		return r
+	switch k := keeper.(type) {
+	case *kms.Recoverable:
+		return k
+	case *kms.Local: // its one key never changes, and each wrapping can be made anew
+		if r, err := kms.NewRecoverable(k, nil, kms.RecoveryConfig{}); err == nil {
+			return r
+		}
 	}
 	return nil
 }

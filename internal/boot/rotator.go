@@ -36,7 +36,9 @@ func (p *RotatorProcess) build(ctx context.Context, cfg *Rotator, log *slog.Logg
 	if err != nil {
 		return err
 	}
-	p.vault, err = vault.NewRotations(p.database, p.trail, p.cached, p.keyring, vault.Config{Log: log, Metrics: p.metrics})
+	p.vault, err = vault.NewRotations(p.database, p.trail, p.cached, p.keyring, vault.Config{
+		Rewrapper: Rewrapper(p.keeper), RewrapPerSecond: cfg.RewrapMaxPerSecond, Log: log, Metrics: p.metrics,
+	})
 	if err != nil {
 		return err
 	}

@@ -121,16 +121,16 @@ func (s *service) openVault(ctx context.Context) error {
 	return nil
 }
 
-// warnRoots tells of roots that the loss of one master key would lose.
+// warnRoots tells of roots that the loss of one master key would lose, or that keep a former one in use.
 func (s *service) warnRoots(ctx context.Context, rewrapper vault.Rewrapper) {
 	if rewrapper == nil {
 		return
 	}
 	switch n, err := vault.RootsLacking(ctx, s.database, rewrapper); {
 	case err != nil:
-		s.log.Warn("it could not be told whether both master keys wrap the keyring's roots", "error", err)
+		s.log.Warn("it could not be told whether the master keys wrap the keyring's roots", "error", err)
 	case n > 0:
-		s.log.Warn("one master key alone wraps some of the keyring's roots: run `sealkeep keyring fill`", "roots", n)
+		s.log.Warn("some of the keyring's roots aren't wrapped by the master keys as they are configured now: run `sealkeep keyring fill`", "roots", n)
 	}
 }
 

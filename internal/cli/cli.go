@@ -74,6 +74,7 @@ Exit status: 0 success, 1 failure, 2 wrong command line; secret verify, audit ve
 		a.secretCommand(),
 		a.auditCommand(),
 		a.keyringCommand(),
+		a.rewrapCommand(),
 		a.doctorCommand(),
 		a.versionCommand(),
 		a.childCommand(apiChildName, boot.APIProgram),

@@ -23,8 +23,8 @@ line is printed for each finding. Nothing is changed.
 put back to an older state, every MAC of which is true. Tables and trail that were put back together are not found by
 it: nothing in the database tells, only what was kept or shipped outside.
 
-With VAULT_KMS_RECOVERY_KEY_ID set, versions and roots that lack one of their two wrappings are told in a note. They are
-no finding: they are as the vault wrote them, and the API and keyring fill add what is missing.
+Versions and roots that lack a wrapping of the recovery key, or are under another master key than the one in use, are
+told in a note. They are no finding: they are as the vault wrote them, and rotators and keyring fill mend them.
 
 Exit status: 0 nothing was found, 1 findings, 2 could not check.
 

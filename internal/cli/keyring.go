@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -35,6 +34,7 @@ type shownKey struct {
 	KMSKeyID  *string    `json:"kms_key_id"`
 	Recovery  *string    `json:"recovery_kms_key_id"`
 	Lacks     bool       `json:"lacks_wrapping"`
+	Elsewhere bool       `json:"under_another_key"`
 }
 
 func shown(infos []vault.KeyInfo) []shownKey {
@@ -42,7 +42,7 @@ func shown(infos []vault.KeyInfo) []shownKey {
 	for i, k := range infos {
 		keys[i] = shownKey{
 			KeyID: k.KeyID, Purpose: string(k.Purpose), State: string(k.State), CreatedAt: k.CreatedAt, RetiredAt: k.RetiredAt,
-			KMSKeyID: unlessEmpty(k.KMSKeyID), Recovery: unlessEmpty(k.RecoveryKeyID), Lacks: k.Lacks,
+			KMSKeyID: unlessEmpty(k.KMSKeyID), Recovery: unlessEmpty(k.RecoveryKeyID), Lacks: k.Lacks, Elsewhere: k.Elsewhere,
 		}
 	}
 	return keys
@@ -70,7 +70,8 @@ func (a *app) keyringListCommand() *cobra.Command {
 		Short:   "List the vault's own keys, and what each is still good for",
 		Long: `List the roots of the keyring after verifying them: active (what is new is made under it), verifies (it was replaced,
 and verifies what was made under it), retired (it verifies nothing any more). Each is shown with the master keys that
-wrap it; one that lacks a wrapping, which keyring fill adds, is marked. Nothing secret is shown.
+wrap it; one that lacks a wrapping or is under another master key than the one in use, which keyring fill mends, is
+marked. Nothing secret is shown.
 
 ` + offlineHelp,
 		Args: noArguments,
@@ -92,6 +93,9 @@ wrap it; one that lacks a wrapping, which keyring fill adds, is marked. Nothing 
 				state := k.State
 				if k.Lacks {
 					state += ", lacks a wrapping"
+				}
+				if k.Elsewhere {
+					state += ", under another key"
 				}
 				rows[i] = []string{k.KeyID.String(), k.Purpose, state, when(&k.CreatedAt), when(k.RetiredAt), orNone(k.KMSKeyID), orNone(k.Recovery)}
 			}
@@ -202,10 +206,11 @@ func (a *app) keyringFillCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "fill",
-		Short: "Wrap the vault's own keys under both master keys",
+		Short: "Wrap the vault's own keys under the master keys that are configured now",
 		Long: `Add to the keyring's roots the wrapping that they lack, because the recovery key was configured later, or was
 away when they were made, or, with VAULT_KMS_USE_RECOVERY=true, because VAULT_KMS_KEY_ID names a new key in the place
-of one that is lost. The keys of secrets get theirs from the API by itself.
+of one that is lost; and move those that are under another key of VAULT_KMS_ALLOWED_KEY_IDS to the one in use, within
+the KMS. Rotators do both for the keys of secrets by themselves.
 
 ` + offlineHelp,
 		Args: noArguments,
@@ -215,11 +220,7 @@ of one that is lost. The keys of secrets get theirs from the API by itself.
 				return err
 			}
 			defer w.close()
-			rewrapper := boot.Rewrapper(w.keeper)
-			if rewrapper == nil {
-				return errors.New("there is no second key to wrap the vault's own keys under: set VAULT_KMS_RECOVERY_KEY_ID")
-			}
-			n, err := vault.FillKeyring(cmd.Context(), w.database, w.keeper, rewrapper)
+			n, err := vault.FillKeyring(cmd.Context(), w.database, w.keeper, boot.Rewrapper(w.keeper))
 			if err != nil {
 				return offlineProblem(cmd.Context(), err)
 			}
@@ -234,9 +235,12 @@ func (a *app) printFilled(n int, asJSON bool) error {
 	if asJSON {
 		return marshalJSON(a.Stdout, map[string]any{"filled": n})
 	}
-	text := counted(int64(n), "key") + " got the wrapping that was lacking"
-	if n == 0 {
-		text = "every key has both wrappings"
+	text := "every key is wrapped as it should be"
+	switch {
+	case n == 1:
+		text = "1 key was wrapped again"
+	case n > 1:
+		text = counted(int64(n), "key") + " were wrapped again"
 	}
 	_, err := fmt.Fprintln(a.Stdout, text)
 	return err

@@ -169,6 +169,7 @@ type statusView struct {
 	Database      databaseView   `json:"database"`
 	Audit         auditView      `json:"audit"`
 	KMS           keyManagerView `json:"kms"`
+	Rewrap        *rewrapView    `json:"rewrap"`
 }
 
 type databaseView struct {
@@ -197,6 +198,29 @@ type keyManagerView struct {
 	Breaker     string  `json:"breaker"`
 }
 
+type rewrapView struct {
+	State       string  `json:"state"`
+	RequestedAt *string `json:"requested_at"`
+	StartedAt   *string `json:"started_at"`
+	FinishedAt  *string `json:"finished_at"`
+	Found       int64   `json:"found"`
+	Done        int64   `json:"done"`
+	Failed      int64   `json:"failed"`
+	Remaining   int64   `json:"remaining"`
+	LastError   *string `json:"last_error"`
+	Note        *string `json:"note"`
+}
+
+func viewRewrap(s *vault.RewrapStatus) *rewrapView {
+	if s == nil {
+		return nil
+	}
+	return &rewrapView{
+		State: s.State, RequestedAt: optionalTime(s.RequestedAt), StartedAt: optionalTime(s.StartedAt), FinishedAt: optionalTime(s.FinishedAt),
+		Found: s.Found, Done: s.Done, Failed: s.Failed, Remaining: s.Remaining, LastError: orNil(s.LastError), Note: orNil(s.Note),
+	}
+}
+
 func viewStatus(version string, s *vault.Status) statusView {
 	return statusView{
 		Version: version, VaultID: s.VaultID.String(), ReadAuth: s.ReadAuth, SchemaVersion: s.SchemaVersion,
@@ -205,6 +229,7 @@ func viewStatus(version string, s *vault.Status) statusView {
 			Mode: s.KMS.Mode, KeyID: s.KMS.KeyID, State: s.KMS.State, Since: optionalTime(orNil(s.KMS.Since)), LastError: orNil(s.KMS.LastError),
 			LastErrorAt: optionalTime(orNil(s.KMS.LastErrorAt)), Breaker: s.KMS.Breaker,
 		},
+		Rewrap: viewRewrap(s.Rewrap),
 	}
 }
 

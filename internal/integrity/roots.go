@@ -98,16 +98,19 @@ func NewRootsFor(ctx context.Context, keeper Keeper, vaultID uuid.UUID, random i
 	return roots, nil
 }
 
-// Filler adds what a stored data key's wrapping lacks; a keeper that wraps every key under two master keys.
+// Filler wraps a stored data key again: see kms.Recoverable.
 type Filler interface {
-	Whole(wrapped []byte, keyID string) bool
-	Fill(ctx context.Context, wrapped []byte, keyID string, encryptionContext kms.Context) ([]byte, error)
+	Fill(ctx context.Context, stored kms.Stored, encryptionContext kms.Context) (wrapped []byte, keyID string, err error)
 }
 
-// FillRoot gives what is to be stored in the place of a root's wrapped key that isn't whole. The filler's errors are passed on.
-func FillRoot(ctx context.Context, filler Filler, vaultID uuid.UUID, root Root) ([]byte, error) {
-	return filler.Fill(ctx, root.Wrapped, root.KMSKeyID, encryptionContext(vaultID, root.KeyID, root.Purpose))
+// FillRoot gives what is to be stored in the place of a root's wrapped key that isn't whole, and the master key that its row is to name. The filler's
+// errors are passed on.
+func FillRoot(ctx context.Context, filler Filler, vaultID uuid.UUID, root Root) (wrapped []byte, keyID string, err error) {
+	return filler.Fill(ctx, root.Stored(), encryptionContext(vaultID, root.KeyID, root.Purpose))
 }
+
+// Stored is the root's wrapped key. When it was wrapped isn't known: created_at stays when a wrapping is added.
+func (r *Root) Stored() kms.Stored { return kms.Stored{Wrapped: r.Wrapped, KeyID: r.KMSKeyID} }
 
 func newRoot(ctx context.Context, keeper Keeper, vaultID, keyID uuid.UUID, p Purpose) (Root, error) {
 	key, err := keeper.GenerateDataKey(ctx, encryptionContext(vaultID, keyID, p))

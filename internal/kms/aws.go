@@ -55,6 +55,7 @@ type AWS struct {
 	health   *health
 	clock    func() time.Time
 	closed   atomic.Bool
+	rotated  atomic.Int64 // when its material was last rotated, in Unix microseconds; 0 as far as is known never
 }
 
 // NewAWS returns a keeper, and asks KMS nothing yet: see Resolve. The caller closes it.
@@ -131,6 +132,9 @@ func (a *AWS) relearn(ctx context.Context) error {
 	return err
 }
 
+// resolve is Resolve: it asks each time.
+func (a *AWS) resolve(ctx context.Context) error { return a.Resolve(ctx) }
+
 // isUnder tells whether the key that new data keys are wrapped under is the one of that id, and whether that can be told yet.
 func (a *AWS) isUnder(keyID string) (same, known bool) { return a.names.wraps(keyID) }
 
@@ -176,8 +180,18 @@ func (a *AWS) WrapKey(ctx context.Context, key sensitive.Bytes, ec Context) (wra
 
 // checkNew checks that KMS gave a whole key, under the key that it was asked for, whose ARN it notes.
 func (a *AWS) checkNew(plaintext sensitive.Bytes, wrapped []byte, keyID string) error {
-	if plaintext.Len() != DataKeySize || len(wrapped) == 0 || len(wrapped) > maxWrapped {
-		return errors.New("KMS gave something that is no wrapped 256-bit key")
+	if plaintext.Len() != DataKeySize {
+		return errNoWrapped
+	}
+	return a.checkWrapped(wrapped, keyID)
+}
+
+var errNoWrapped = errors.New("KMS gave something that is no wrapped 256-bit key")
+
+// checkWrapped is checkNew where KMS alone sees the key.
+func (a *AWS) checkWrapped(wrapped []byte, keyID string) error {
+	if len(wrapped) == 0 || len(wrapped) > maxWrapped {
+		return errNoWrapped
 	}
 	before := a.KeyID()
 	moved, err := a.names.returned(keyID)
@@ -192,15 +206,12 @@ func (a *AWS) checkNew(plaintext sensitive.Bytes, wrapped []byte, keyID string) 
 // isn't an allowed key, which KMS is never asked for, or if wrapped is under another one, and [ErrInvalidCiphertext] if wrapped is damaged
 // or ec is another one. Others are of kind Unavailable.
 func (a *AWS) Decrypt(ctx context.Context, wrapped []byte, keyID string, ec Context) (sensitive.Bytes, error) {
-	arn, ok := a.names.find(keyID)
-	if !ok {
-		return sensitive.Bytes{}, a.refuse(ClassNotAllowed, keyID, fmt.Errorf("the row names the key %.100q", keyID))
-	}
-	if len(wrapped) == 0 || len(wrapped) > maxWrapped {
-		return sensitive.Bytes{}, a.refuse(ClassInvalidCiphertext, arn, fmt.Errorf("a wrapped key of %d bytes", len(wrapped)))
+	arn, err := a.source("Decrypt", wrapped, keyID)
+	if err != nil {
+		return sensitive.Bytes{}, err
 	}
 	var key sensitive.Bytes
-	err := a.call(ctx, "Decrypt", arn, func(ctx context.Context, with func(*kms.Options)) error {
+	err = a.call(ctx, "Decrypt", arn, func(ctx context.Context, with func(*kms.Options)) error {
 		out, err := a.client.Decrypt(ctx, &kms.DecryptInput{
 			CiphertextBlob: wrapped, KeyId: aws.String(arn), EncryptionContext: ec.Map(),
 		}, with)
@@ -222,9 +233,16 @@ func (a *AWS) Decrypt(ctx context.Context, wrapped []byte, keyID string, ec Cont
 	return key, err
 }
 
-// refuse fails a call that KMS isn't asked.
-func (a *AWS) refuse(c Class, key string, err error) error {
-	return a.failed(&callError{"Decrypt", key, c, err})
+// source gives the ARN to ask KMS for to open what is stored. What isn't allowed, or can't be a wrapped key, fails without KMS being asked.
+func (a *AWS) source(operation string, wrapped []byte, keyID string) (string, error) {
+	arn, ok := a.names.find(keyID)
+	if !ok {
+		return "", a.failed(&callError{operation, keyID, ClassNotAllowed, fmt.Errorf("the row names the key %.100q", keyID)})
+	}
+	if len(wrapped) == 0 || len(wrapped) > maxWrapped {
+		return "", a.failed(&callError{operation, arn, ClassInvalidCiphertext, fmt.Errorf("a wrapped key of %d bytes", len(wrapped))})
+	}
+	return arn, nil
 }
 
 // failed notes a call that failed, and makes what callers get of it.

@@ -80,8 +80,14 @@ func (e *callError) advice() string {
 	case ClassCredentials:
 		return "there are no AWS credentials that KMS takes: look at the role or the AWS_* variables of this process"
 	case ClassDenied:
+		if e.operation == "ReEncrypt" {
+			return "KMS denies kms:ReEncryptFrom on " + e.key + ", or kms:ReEncryptTo on the key in use: their policies or the role must allow it, and none may forbid it"
+		}
 		return "KMS denies kms:" + e.operation + " on " + e.key + ": the key's policy or the role must allow it, and neither may forbid it"
 	case ClassDisabled:
+		if e.operation == "ReEncrypt" {
+			return "the KMS key " + e.key + ", or the one in use, is disabled or not usable: enable it"
+		}
 		return "the KMS key " + e.key + " is disabled or not usable: enable it"
 	case ClassPendingDeletion:
 		return "the KMS key " + e.key + " is to be deleted: cancel that now, for nothing that is wrapped under it opens without it"

@@ -161,6 +161,16 @@ func (l *Local) WrapKey(ctx context.Context, key sensitive.Bytes, encryptionCont
 	return wrapped, l.keyID, nil
 }
 
+// ReEncrypt wraps a stored data key once more, under a fresh nonce. Errors are those of Decrypt and WrapKey.
+func (l *Local) ReEncrypt(ctx context.Context, wrapped []byte, keyID string, encryptionContext Context) (moved []byte, movedID string, err error) {
+	key, err := l.Decrypt(ctx, wrapped, keyID, encryptionContext)
+	if err != nil {
+		return nil, "", err
+	}
+	defer key.Release()
+	return l.WrapKey(ctx, key, encryptionContext)
+}
+
 // Status says that a keeper which asks nobody is well.
 func (l *Local) Status() Status { return Status{Mode: "local", State: stateOK, Breaker: "closed"} }
 

@@ -26,7 +26,8 @@ var ErrUseRecovery = errors.New("if that key is lost, set VAULT_KMS_USE_RECOVERY
 type named interface {
 	// isUnder tells whether what is stored as being under a key is under the one that the keeper wraps under, and whether that is known.
 	isUnder(keyID string) (same, known bool)
-	// relearn makes it known.
+	// resolve makes it known, of a key that makes data keys, and relearn, of one that only wraps.
+	resolve(ctx context.Context) error
 	relearn(ctx context.Context) error
 }
 
@@ -43,7 +44,7 @@ type RecoveryConfig struct {
 
 // Recoverable is a keeper that wraps every data key under two master keys, of two Regions or accounts, so that the loss of one
 // loses nothing. One of them is in use: it makes and opens data keys. The other one only wraps, and if it is away a new key
-// does without, which Whole tells and Fill mends later.
+// does without, which Judge tells and Fill mends later.
 //
 // Both wrappings, each with its master key's id, are kept in the place of the one, so that whatever binds a row's wrapped key
 // binds both.
@@ -179,51 +180,6 @@ func (r *Recoverable) Advise(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w (%w)", err, ErrUseRecovery)
-}
-
-// Prepare asks which key the name of the master key that isn't in use stands for, unless its name is its ARN, so that Whole can tell. Errors
-// are that keeper's.
-func (r *Recoverable) Prepare(ctx context.Context) error {
-	if k, ok := r.other.(named); ok {
-		return k.relearn(ctx)
-	}
-	return nil
-}
-
-// Whole tells whether a stored key has all the wrappings that it should have: there is no recovery key, or the master key in use wraps
-// it, and so does the other one that is configured now: another one that it was wrapped under before may be lost. While it isn't known
-// which key that is (see Prepare), any other one counts.
-func (r *Recoverable) Whole(wrapped []byte, keyID string) bool {
-	if r.other == nil {
-		return true
-	}
-	used, other := r.sides(wrapped, keyID)
-	return used.blob != nil && other.blob != nil && isUnder(r.other, other.keyID)
-}
-
-func isUnder(k Keeper, keyID string) bool {
-	if n, ok := k.(named); ok {
-		same, known := n.isUnder(keyID)
-		return same || !known
-	}
-	return keyID == k.KeyID()
-}
-
-// Fill adds the wrapping that a stored key lacks, in the place of one under another master key than is configured, and gives what is
-// to be stored. Errors are those of both keepers, and of Decrypt.
-func (r *Recoverable) Fill(ctx context.Context, wrapped []byte, keyID string, ec Context) ([]byte, error) {
-	used, _ := r.sides(wrapped, keyID)
-	key, err := r.Decrypt(ctx, wrapped, keyID, ec)
-	if err != nil {
-		return nil, err
-	}
-	defer key.Release()
-	blob, id, err := r.other.WrapKey(ctx, key, ec)
-	if err != nil {
-		return nil, err
-	}
-	w := r.join(used, wrapping{id, blob})
-	return w.encode(), nil
 }
 
 // wrapping is a data key under one master key; zero is none.

@@ -24,7 +24,8 @@ const (
 	ActionRotationList    = "rotation.list"
 	ActionRollback        = "secret.rollback"
 	ActionPurge           = "secret.purge"  // of a rotator: versions whose grace has ended are gone
-	ActionRewrap          = "secret.rewrap" // of the vault itself: data keys got a wrapping that they lacked
+	ActionRewrap          = "secret.rewrap" // of a rotator: data keys were wrapped again, by the master keys as they are now
+	ActionRewrapRequest   = "rewrap.request"
 	ActionList            = "secret.list"
 	ActionVersions        = "secret.versions"
 	ActionRoleCreate      = "role.create"
@@ -41,7 +42,7 @@ const (
 	ActionRemac           = "secret.remac"   // of an offline command: a secret's rows got MACs under a new root
 	ActionKeyringRotate   = "keyring.rotate" // a new root
 	ActionKeyringRetire   = "keyring.retire" // no row names an old root any more
-	ActionKeyringFill     = "keyring.fill"   // roots got a wrapping that they lacked
+	ActionKeyringFill     = "keyring.fill"   // roots were wrapped again, by the master keys as they are now
 	ActionInit            = "vault.init"
 	ActionAuditRead       = "audit.read"
 	ActionStatus          = "status.read"

@@ -32,7 +32,7 @@ type Examination struct {
 
 // Finding is one thing that isn't as it should be.
 type Finding struct {
-	Area string // "schema", "login", "guards", "keyring", "grants", "secrets", "partitions" or "audit"
+	Area string // "schema", "login", "guards", "keyring", "grants", "secrets", "rotation", "partitions" or "audit"
 	What string // one line
 }
 
@@ -42,7 +42,7 @@ const maxFindings = 1000
 type ExamineOptions struct {
 	// AgainstAudit verifies the audit trail too, and compares the tables with what it tells.
 	AgainstAudit bool
-	// Rewrapper is the keeper where it wraps every data key twice; what lacks a wrapping is then noted. It may be nil.
+	// Rewrapper is the keeper as it wraps stored data keys again; what it would is then noted. It may be nil.
 	Rewrapper Rewrapper
 	// Progress is called now and then with the audit records verified so far.
 	Progress func(records int64)
@@ -57,7 +57,8 @@ type examiner struct {
 	// sure tells that the trail is whole: what it doesn't tell of never happened.
 	sure    bool
 	made    time.Time // the vault's making
-	lacking int64     // versions that lack a wrapping
+	// Versions that lack a wrapping, and that are under another master key than the one in use.
+	lacking, elsewhere int64
 	grants  *authority
 	options ExamineOptions
 }
@@ -73,7 +74,7 @@ func Examine(ctx context.Context, database *postgres.DB, keeper Keeper, options 
 	defer x.keys.Close()
 	err := database.Snapshot(ctx, func(q *postgres.Snapshot) error {
 		x.q = q
-		for _, step := range []func(context.Context) error{x.checkGuards, x.checkServer, x.checkGrants, x.hearTrail, x.checkSecrets, x.checkDeleted} {
+		for _, step := range []func(context.Context) error{x.checkGuards, x.checkServer, x.checkGrants, x.hearTrail, x.checkSecrets, x.checkDeleted, x.checkRotation} {
 			if err := step(ctx); err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 
+	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
 )
@@ -24,19 +25,29 @@ func (x *examiner) prepareWrappings(ctx context.Context, database *postgres.DB) 
 		return err
 	}
 	if n > 0 {
-		x.note("%d of the vault's own keys lack the wrapping of one of the two master keys: run `sealkeep keyring fill`", n)
+		x.note("%d of the vault's own keys lack the wrapping of one of the two master keys, or are under another one: run `sealkeep keyring fill`", n)
 	}
 	return nil
 }
 
 func (x *examiner) countLacking(row *db.VersionsRow) {
-	if x.options.Rewrapper != nil && !x.options.Rewrapper.Whole(row.WrappedDek, row.KmsKeyID) {
+	if x.options.Rewrapper == nil {
+		return
+	}
+	switch x.options.Rewrapper.Judge(kms.Stored{Wrapped: row.WrappedDek, KeyID: row.KmsKeyID}) {
+	case kms.Lacking:
 		x.lacking++
+	case kms.Elsewhere:
+		x.elsewhere++
+	default:
 	}
 }
 
 func (x *examiner) noteLacking() {
 	if x.lacking > 0 {
-		x.note("%d versions lack the wrapping of one of the two master keys: the API adds it within the hour, and its log says why if it can't", x.lacking)
+		x.note("%d versions lack the wrapping of one of the two master keys: a rotator adds it within the hour, and its log says why if it can't", x.lacking)
+	}
+	if x.elsewhere > 0 {
+		x.note("%d versions are under another master key than the one in use: a rotator moves them within the hour, and its log says why if it can't", x.elsewhere)
 	}
 }

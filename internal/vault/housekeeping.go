@@ -20,11 +20,7 @@ const (
 // waits for none of it. Starting
 // twice is the same as once; a stopped Vault stays stopped.
 func (v *Vault) Start(ctx context.Context) error {
-	loops := []func(context.Context){v.ensurePartitions, v.writeUses, v.lookups.run, v.followKeyring}
-	if v.cfg.Rewrapper != nil {
-		loops = append(loops, v.rewrapLoop)
-	}
-	if err := v.start(ctx, loops...); err != nil {
+	if err := v.start(ctx, v.ensurePartitions, v.writeUses, v.lookups.run, v.followKeyring); err != nil {
 		return err
 	}
 	v.grants.join(true) // so that what doesn't verify is told of before anybody asks

@@ -36,6 +36,7 @@ type KeyInfo struct {
 	// KMSKeyID and RecoveryKeyID are the master keys that wrap it, empty where none does.
 	KMSKeyID, RecoveryKeyID string
 	Lacks                   bool // a wrapping, where every root should have two
+	Elsewhere               bool // it is under another master key than the one in use
 }
 
 // Keys lists the roots of a vault's keyring, in the order in which they were made, after it verified them. rewrapper may be nil.
@@ -57,8 +58,9 @@ func infoOf(roots []integrity.Root, i int, rewrapper Rewrapper) KeyInfo {
 	root := &roots[i]
 	info := KeyInfo{
 		KeyID: root.KeyID, Purpose: root.Purpose, State: KeyActive, CreatedAt: root.CreatedAt, RetiredAt: root.RetiredAt,
-		Lacks: lacks(root, rewrapper),
 	}
+	judged := judge(root, rewrapper)
+	info.Lacks, info.Elsewhere = judged == kms.Lacking, judged == kms.Elsewhere
 	info.KMSKeyID, info.RecoveryKeyID = kms.WrappedUnder(root.Wrapped, root.KMSKeyID)
 	for _, later := range roots[i+1:] {
 		if later.Purpose == root.Purpose && later.RetiredAt == nil {
@@ -79,12 +81,15 @@ func prepare(ctx context.Context, rewrapper Rewrapper) {
 	}
 }
 
-// lacks tells whether a root that is still good for something lacks a wrapping.
-func lacks(root *integrity.Root, rewrapper Rewrapper) bool {
-	return rewrapper != nil && root.RetiredAt == nil && !rewrapper.Whole(root.Wrapped, root.KMSKeyID)
+// judge tells whether a root that is still good for something is to be wrapped again.
+func judge(root *integrity.Root, rewrapper Rewrapper) kms.Wrapping {
+	if rewrapper == nil || root.RetiredAt != nil {
+		return kms.Whole
+	}
+	return rewrapper.Judge(root.Stored())
 }
 
-// RootsLacking tells how many roots lack a wrapping that they should have, which FillKeyring adds.
+// RootsLacking tells how many roots aren't wrapped by the master keys as they should be, which FillKeyring mends.
 func RootsLacking(ctx context.Context, database *postgres.DB, rewrapper Rewrapper) (int, error) {
 	roots, err := storedRoots(ctx, database.Queries)
 	if err != nil {
@@ -92,7 +97,7 @@ func RootsLacking(ctx context.Context, database *postgres.DB, rewrapper Rewrappe
 	}
 	n := 0
 	for i := range roots {
-		if lacks(&roots[i], rewrapper) {
+		if judge(&roots[i], rewrapper) != kms.Whole {
 			n++
 		}
 	}
@@ -152,14 +157,15 @@ func changeKey(ctx context.Context, tx *postgres.Tx, keys *integrity.Keyring, ro
 	old := root.MAC
 	root.MAC, root.MACKeyID = mac, &keyID
 	return exactly(1)(tx.ChangeKey(ctx, db.ChangeKeyParams{
-		KeyID: root.KeyID, WrappedKey: root.Wrapped, RetiredAt: root.RetiredAt, Mac: mac, MacKeyID: &keyID, OldMac: old,
+		KeyID: root.KeyID, WrappedKey: root.Wrapped, KmsKeyID: root.KMSKeyID, RetiredAt: root.RetiredAt, Mac: mac, MacKeyID: &keyID, OldMac: old,
 	}))
 }
 
-// FillKeyring adds the wrappings that the keyring's roots lack, and tells how many got one. It is audited.
+// FillKeyring wraps those of the keyring's roots again that lack a wrapping or are under another master key than the one in use, and tells how
+// many. It is audited.
 func FillKeyring(ctx context.Context, database *postgres.DB, keeper Keeper, rewrapper Rewrapper) (int, error) {
 	if rewrapper == nil {
-		return 0, fault.New(fault.Conflict, "there is no second key to wrap the keyring's roots under: set VAULT_KMS_RECOVERY_KEY_ID")
+		return 0, fault.New(fault.Conflict, "there is no key of a KMS to wrap the keyring's roots under")
 	}
 	w, err := openKeys(ctx, database, keeper)
 	if err != nil {
@@ -167,20 +173,20 @@ func FillKeyring(ctx context.Context, database *postgres.DB, keeper Keeper, rewr
 	}
 	defer w.keys.Close()
 	if err := rewrapper.Prepare(ctx); err != nil {
-		return 0, fmt.Errorf("asking which key the other one is: %w", err)
+		return 0, fmt.Errorf("asking which keys are in use: %w", err)
 	}
 	var filled []*integrity.Root
-	wrapped := map[uuid.UUID][]byte{}
+	wrapped := map[uuid.UUID]rewrapping{}
 	for i := range w.roots {
 		root := &w.roots[i]
-		if !lacks(root, rewrapper) {
+		if judge(root, rewrapper) == kms.Whole {
 			continue
 		}
-		more, err := integrity.FillRoot(ctx, rewrapper, w.vaultID, *root)
-		if err != nil {
-			return 0, fmt.Errorf("wrapping the %s key %s under the other key as well: %w", root.Purpose, root.KeyID, err)
+		next := rewrapping{}
+		if next.wrapped, next.keyID, err = integrity.FillRoot(ctx, rewrapper, w.vaultID, *root); err != nil {
+			return 0, fmt.Errorf("wrapping the %s key %s again: %w", root.Purpose, root.KeyID, err)
 		}
-		wrapped[root.KeyID] = more
+		wrapped[root.KeyID] = next
 		filled = append(filled, root)
 	}
 	if len(filled) == 0 {
@@ -195,7 +201,7 @@ func FillKeyring(ctx context.Context, database *postgres.DB, keeper Keeper, rewr
 		}
 		var records []audit.Record
 		for _, root := range filled {
-			root.Wrapped = wrapped[root.KeyID]
+			root.Wrapped, root.KMSKeyID = wrapped[root.KeyID].wrapped, wrapped[root.KeyID].keyID
 			if err := changeKey(ctx, tx, w.keys, root); err != nil {
 				return err
 			}

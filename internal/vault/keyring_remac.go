@@ -79,8 +79,16 @@ func (w *keyWork) remacAll(ctx context.Context, r KeyRotation, rotated *KeyRotat
 			}
 		}
 	}
+	if err := w.remacControl(ctx, active); err != nil {
+		return false, err
+	}
 	rows, err := w.database.RowsNotUnder(ctx, active)
-	return rows.Secrets+rows.Versions+rows.Tombstones > 0, err
+	return rowsLeft(rows), err
+}
+
+// rowsLeft tells whether rows name another root that are to have MACs under the active one.
+func rowsLeft(rows db.RowsNotUnderRow) bool {
+	return rows.Secrets+rows.Versions+rows.Tombstones+rows.Controls > 0
 }
 
 // remacSecrets gives some secrets behind a given one, and all their versions, new MACs. Each row is verified before, under the root

@@ -229,8 +229,12 @@ func (w *keyWork) retireOld(ctx context.Context, rotated *KeyRotated) (done bool
 		if err != nil {
 			return err
 		}
-		if left.Secrets+left.Versions+left.Tombstones > 0 {
+		if rowsLeft(left) {
 			return errRowsLeft
+		}
+		// What lets somebody fetch once, for some minutes, gets no new MAC: the rotation that made it fails, and makes another.
+		if _, err := tx.RetireFetches(ctx, active); err != nil {
+			return err
 		}
 		server, err := tx.ServerIdentity(ctx)
 		if err != nil {

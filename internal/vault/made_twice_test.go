@@ -76,9 +76,9 @@ func TestI6_NothingIsMadeTwiceByAnHonestVault(t *testing.T) {
 	must(t, f.vault.Delete(ctx, f.admin, "gone", vault.Precondition{}))
 	f.put("gone", "another")
 	filling, _ := f.rewraps(recovery)
-	filled, err := filling.vault.Rewrap(ctx)
+	did, err := filling.Rewrap(ctx)
 	must(t, err)
-	if filled == 0 {
+	if did.Done == 0 {
 		t.Error("nothing was wrapped again, so this proves less than it says")
 	}
 	for _, name := range []string{"a", "b"} {

@@ -10,8 +10,6 @@ type metrics struct {
 	misses    prometheus.Counter
 	// statements counts the lookups that were made for what wasn't kept, each for many requests.
 	statements prometheus.Counter
-	// lacking is how many versions the last look through all of them left with a wrapping less than they should have.
-	lacking prometheus.Gauge
 	// grantsVerified is 0 while the grants in the database don't verify.
 	grantsVerified prometheus.Gauge
 }
@@ -50,23 +48,8 @@ func newMetrics(registerer prometheus.Registerer, partitionsAhead func() int) *m
 		Namespace: "sealkeep", Subsystem: "vault", Name: "audit_partitions_ahead_days",
 		Help: "Days from now for which audit partitions are known to be there: below 3 is an alarm, and at 0 answers are about to be refused.",
 	}, func() float64 { return float64(partitionsAhead()) })
-	m.lacking = prometheus.NewGauge(prometheus.GaugeOpts{
-		Namespace: "sealkeep", Subsystem: "vault", Name: "versions_lacking_wrapping",
-		Help: "Versions that one of the two master keys doesn't wrap, after the last look through all of them; at least so many if that stopped. 0 where another process looks.",
-	})
 	if registerer != nil {
-		registerer.MustRegister(m.decisions, m.integrity, m.withheld, lookups, m.statements, ahead, m.lacking)
+		registerer.MustRegister(m.decisions, m.integrity, m.withheld, lookups, m.statements, ahead)
 	}
 	return m
-}
-
-// stillLack notes how many versions lack a wrapping after a pass. One that stopped knows of no more than it came to, and the one before
-// may have known of more.
-func (v *Vault) stillLack(n int, whole bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if whole || n > v.lacking {
-		v.lacking = n
-		v.metrics.lacking.Set(float64(n))
-	}
 }

@@ -76,6 +76,10 @@ func (v *Vault) Status(ctx context.Context, c Caller) (*Status, error) {
 		if err != nil {
 			return nil, err
 		}
+		rewrap, err := rewrapStatus(ctx, v.db)
+		if err != nil {
+			return nil, err
+		}
 		schema, err := postgres.LatestSchema()
 		if err != nil {
 			return nil, fault.Wrap(fault.Internal, err, "")
@@ -93,7 +97,7 @@ func (v *Vault) Status(ctx context.Context, c Caller) (*Status, error) {
 				Ready: trail.Ready, Queued: trail.Queued, StreamsOpen: trail.StreamsOpen, StreamsInDoubt: trail.StreamsInDoubt,
 				DenialsCounted: trail.DenialsCounted, PartitionsAhead: v.partitionsAhead(),
 			},
-			KMS: v.kmsStatus(),
+			KMS: v.kmsStatus(), Rewrap: rewrap,
 		}, nil
 	})
 }

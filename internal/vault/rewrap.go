@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -18,216 +16,204 @@ import (
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
 )
 
-// Rewrapper adds what a stored data key's wrapping lacks: a keeper that wraps every key under two master keys.
+// Rewrapper is a keeper as it wraps stored data keys again: because a wrapping is lacking, or the master key is another one, or has new
+// material. See kms.Recoverable.
 type Rewrapper interface {
-	// Prepare makes sure that Whole knows the keys that it compares with, which it may have to ask for.
+	// Prepare makes sure that Judge knows the master keys that it compares with, which it may have to ask for.
 	Prepare(ctx context.Context) error
-	// Whole tells whether a stored key has all the wrappings that it should have.
-	Whole(wrapped []byte, keyID string) bool
-	// Fill gives what is to be stored in the place of a wrapped key that isn't whole.
-	Fill(ctx context.Context, wrapped []byte, keyID string, encryptionContext kms.Context) ([]byte, error)
+	// LearnRotations asks when the master keys got new material. An error says why Judge can't tell.
+	LearnRotations(ctx context.Context) error
+	// Judge tells whether a stored key is to be wrapped again, and why.
+	Judge(stored kms.Stored) kms.Wrapping
+	// Fill gives what is to be stored in the place of a wrapped key that isn't whole, and the master key that its row is to name.
+	Fill(ctx context.Context, stored kms.Stored, encryptionContext kms.Context) (wrapped []byte, keyID string, err error)
 }
 
-const (
-	// rewrapPage is how many versions are looked at by one statement.
-	rewrapPage = 256
-	// One process at a time looks through the versions, once an hour, and again soon after a pass that had to stop. The others ask
-	// now and then whether it still does.
-	rewrapEvery = time.Hour
-	rewrapAsk   = 5 * time.Minute
-	rewrapRetry = time.Minute
-	// rewrapTries is how often a secret is tried within a pass while the grants or the keyring change.
-	rewrapTries = 3
-)
+// rewrapPage is how many versions are looked at by one statement.
+const rewrapPage = 256
 
-// rewrapping is the work of looking through all versions from time to time and adding the wrappings that they lack, because a key
-// management service was away when they were made, or because there was none to add yet. Processes that do so at once would only
-// repeat each other's work, so the first keeps it to itself until it ends or fails.
-type rewrapping struct {
-	vault *Vault
-	alone *postgres.Alone // nil while another process does it
+// Rewrapped is what a look through all versions found and did.
+type Rewrapped struct {
+	Found  int64 // versions that were to be wrapped again
+	Done   int64 // that were
+	Failed int64 // that weren't: they are damaged, or their master key can't be asked
+	Lack   int64 // of those that are left, that one of two master keys doesn't wrap
 }
 
-func (v *Vault) rewrapLoop(ctx context.Context) {
-	r := &rewrapping{vault: v}
-	defer func() { r.release(ctx) }()
-	wait := time.Second + rand.N(rewrapRetry) //nolint:gosec // jitter, not a secret
-	for pause(ctx, wait) {
-		wait = r.turn(ctx)
-		wait += rand.N(wait / 4) //nolint:gosec // jitter, not a secret
-	}
-}
-
-// turn looks through all versions if that is this process's work, and gives the pause until the next turn.
-func (r *rewrapping) turn(ctx context.Context) time.Duration {
-	v := r.vault
-	if r.alone != nil && !r.alone.Held(ctx) {
-		r.release(ctx)
-	}
-	if r.alone == nil {
-		alone, err := v.db.Alone(ctx, "rewrap")
-		switch {
-		case errors.Is(err, postgres.ErrTaken):
-			v.stillLack(0, true) // the other one tells
-			return rewrapAsk
-		case err != nil:
-			v.log.Debug("data keys were not looked through", "error", err)
-			return rewrapRetry
-		}
-		r.alone = alone
-	}
-	filled, err := v.Rewrap(ctx)
-	if filled > 0 {
-		v.log.Info("data keys got the wrapping that they lacked", "versions", filled)
-	}
+// Rewrap looks through all versions and wraps those again whose data keys aren't wrapped by the master keys as they are now. A secret's are
+// changed together, with a record in the audit trail. What is whole is passed over, so that a look that was interrupted is gone on with by the
+// next one. What doesn't verify is an alarm, and keeps no other from its turn; nor does a master key that can't be asked keep those under
+// another one, but the look ends in an error then. A KMS or a database that is away ends it at once.
+func (r *Rotations) Rewrap(ctx context.Context) (Rewrapped, error) {
+	l := &rewrapLook{r: r, away: map[string]error{}}
+	err := l.begin(ctx)
 	if err == nil {
-		return rewrapEvery
+		err = l.through(ctx)
 	}
-	if ctx.Err() == nil {
-		v.log.Warn("data keys still lack a wrapping: looking through them stopped", "error", err)
-	}
-	r.release(ctx) // what stands in this process's way may not stand in another's
-	return rewrapRetry
+	l.end(ctx, err)
+	return l.did, err
 }
 
-// release leaves the work to others.
-func (r *rewrapping) release(ctx context.Context) {
-	if r.alone != nil {
-		r.alone.Release(ctx)
-		r.alone = nil
-	}
+// rewrapLook is one look through all versions.
+type rewrapLook struct {
+	r    *Rotations
+	did  Rewrapped
+	note rewrapNote
+	away map[string]error // master keys that can't be asked
 }
 
-// Rewrap looks through all versions, adds the wrappings that they lack, and tells how many got one. Each secret's are changed
-// together, with a record in the audit trail. What doesn't verify is an alarm and is passed over; a key management service or a database that
-// is away ends it, and what was done stays. How many still lack one is told by a metric.
-func (v *Vault) Rewrap(ctx context.Context) (filled int, err error) {
-	found := 0
-	defer func() { v.stillLack(found-filled, err == nil) }()
-	if err := v.cfg.Rewrapper.Prepare(ctx); err != nil {
-		return 0, keeperFault("asking which key is the one that data keys may lack", err)
-	}
+func (l *rewrapLook) through(ctx context.Context) error {
 	after := db.VersionsToRewrapParams{MaxRows: rewrapPage}
 	for {
-		page, err := v.db.VersionsToRewrap(ctx, after)
+		page, err := l.r.v.db.VersionsToRewrap(ctx, after)
 		if err != nil {
-			return filled, postgres.Fault(err)
+			return postgres.Fault(err)
 		}
 		for rest := page; len(rest) > 0; {
 			n := 1
 			for n < len(rest) && rest[n].SecretID == rest[0].SecretID {
 				n++
 			}
-			found += v.lack(rest[:n])
-			done, err := v.rewrapSecret(ctx, rest[:n])
-			filled += done
-			switch {
-			case errors.Is(err, kms.ErrOneSided):
-				v.log.Error("a stored version is wrapped by the master key alone that isn't in use: only that one opens it", "secret", rest[0].Name)
-			case err != nil && fault.KindOf(err) == fault.Unavailable:
-				return filled, fmt.Errorf("secret %q: %w", rest[0].Name, err)
-			case err != nil:
-				// A row that doesn't verify, or doesn't open, must not keep the others from theirs.
-				v.log.Error("a stored version gets no second wrapping", "secret", rest[0].Name, "error", err)
+			if err := l.one(ctx, rest[:n]); err != nil {
+				return err
 			}
 			rest = rest[n:]
 		}
 		if len(page) < rewrapPage {
-			return filled, nil
+			return l.stopped()
 		}
 		after.SecretID, after.Version = page[rewrapPage-1].SecretID, page[rewrapPage-1].Version
 	}
 }
 
-// lack counts the versions that lack a wrapping.
-func (v *Vault) lack(versions []db.VersionsToRewrapRow) (n int) {
-	for i := range versions {
-		if !v.cfg.Rewrapper.Whole(versions[i].WrappedDek, versions[i].KmsKeyID) {
-			n++
-		}
+// stopped is why not all that could have been done was.
+func (l *rewrapLook) stopped() error {
+	var all []error
+	for _, err := range l.away {
+		all = append(all, err)
 	}
-	return n
+	return errors.Join(all...)
 }
 
-// rewrapSecret adds what some versions of one secret lack. One that was changed meanwhile is left to the next pass.
-func (v *Vault) rewrapSecret(ctx context.Context, versions []db.VersionsToRewrapRow) (filled int, err error) {
-	freshKeys := false
-	for range rewrapTries {
-		filled, err = v.rewrapOnce(ctx, versions, freshKeys)
-		switch {
-		case errors.Is(err, errRaced), errors.Is(err, errNoSecret):
-			return 0, nil
-		case errors.Is(err, postgres.ErrGrantsMoved):
-			v.grants.doubt()
-		case errors.Is(err, errKeysBehind):
-			if err := v.refreshKeys(ctx); err != nil {
-				return 0, err
-			}
-			freshKeys = true
+// stored is a version's wrapped key.
+func (l *rewrapLook) stored(v *db.VersionsToRewrapRow) kms.Stored {
+	return kms.Stored{Wrapped: v.WrappedDek, KeyID: v.KmsKeyID, WrappedAt: v.WrappedAt, Again: v.WrappedAt.Before(l.note.again)}
+}
+
+// one does what is to be done for some versions of one secret. An error ends the look.
+func (l *rewrapLook) one(ctx context.Context, versions []db.VersionsToRewrapRow) error {
+	var todo []db.VersionsToRewrapRow
+	lack := int64(0)
+	for i := range versions {
+		switch l.r.v.cfg.Rewrapper.Judge(l.stored(&versions[i])) {
+		case kms.Whole:
+			continue
+		case kms.Lacking:
+			lack++
 		default:
-			return filled, err
 		}
-	}
-	return 0, nil
-}
-
-// rewrapOnce is one attempt. It has no caller, so that it doesn't pass the gate; its change and the record of that are committed as
-// those of any other are, and what doesn't verify is recorded and raises the alarm.
-func (v *Vault) rewrapOnce(ctx context.Context, versions []db.VersionsToRewrapRow, freshKeys bool) (filled int, err error) {
-	work := limit.New(ctx, workLimit, v.cfg.Clock)
-	defer work.End()
-	a := &attempt{
-		vault: v, who: &identity{actor: v.trail.Actor()}, op: operation{action: ActionRewrap, name: versions[0].Name}, freshKeys: freshKeys,
-	}
-	wrapped, err := a.fill(work, versions)
-	if err == nil && len(wrapped) == 0 {
-		return 0, nil
-	}
-	if err == nil {
-		filled, err = a.rewrap(work, versions, wrapped)
-	}
-	// Where nothing was changed, and nothing found, there is nothing to be recorded.
-	if err != nil && a.outcome != outcomeUnverifiable && !errors.Is(err, postgres.ErrOutcomeUnknown) {
-		return 0, err
-	}
-	if _, err := a.conclude(ctx, err); err != nil {
-		return 0, err
-	}
-	return filled, nil
-}
-
-// fill gives the wrappings of those versions that lack one, by the version's uid.
-func (a *attempt) fill(ctx context.Context, versions []db.VersionsToRewrapRow) (map[uuid.UUID][]byte, error) {
-	wrapped := map[uuid.UUID][]byte{}
-	for i := range versions {
-		row := &versions[i]
-		if a.vault.cfg.Rewrapper.Whole(row.WrappedDek, row.KmsKeyID) {
+		l.did.Found++
+		if l.away[versions[i].KmsKeyID] != nil {
+			l.did.Failed++
 			continue
 		}
+		todo = append(todo, versions[i])
+	}
+	l.did.Lack += lack
+	if len(todo) == 0 {
+		return nil
+	}
+	if !l.r.pace.wait(ctx, len(todo)) {
+		return fault.Wrap(fault.Unavailable, ctx.Err(), "")
+	}
+	done, err := l.rewrap(ctx, todo)
+	l.did.Done += int64(done)
+	if done == len(todo) {
+		l.did.Lack -= lack
+	}
+	log := l.r.v.log
+	var away *keyAway
+	switch {
+	case errors.Is(err, errRaced), errors.Is(err, errNoSecret): // it is left to the next look
+	case errors.As(err, &away):
+		l.did.Failed += int64(len(todo))
+		l.away[away.keyID] = fmt.Errorf("secret %q: %w", todo[0].Name, err)
+	case errors.Is(err, kms.ErrOneSided):
+		l.did.Failed += int64(len(todo))
+		log.Error("a stored version is wrapped by the master key alone that isn't in use: only that one opens it", "secret", todo[0].Name)
+	case err != nil && fault.KindOf(err) == fault.Unavailable:
+		return fmt.Errorf("secret %q: %w", todo[0].Name, err)
+	case err != nil:
+		l.did.Failed += int64(len(todo))
+		log.Error("a stored version is not wrapped again", "secret", todo[0].Name, "error", err)
+	}
+	l.progress(ctx)
+	return nil
+}
+
+// keyAway is a failure of one master key.
+type keyAway struct {
+	keyID string // as rows name it
+	err   error
+}
+
+func (e *keyAway) Error() string { return e.err.Error() }
+func (e *keyAway) Unwrap() error { return e.err }
+
+// rewrap wraps some versions of one secret again. Nobody asked for it, so that it doesn't pass the gate; its change and the record of that
+// are committed as those of any step are, and what doesn't verify is recorded and raises the alarm.
+func (l *rewrapLook) rewrap(ctx context.Context, versions []db.VersionsToRewrapRow) (int, error) {
+	a := l.r.own(ActionRewrap, versions[0].Name)
+	wrapped, err := l.fill(ctx, a, versions)
+	if err == nil {
+		err = l.store(ctx, a, versions, wrapped)
+	}
+	switch {
+	case err == nil:
+		l.r.house.rewrapped.Add(float64(len(wrapped)))
+		return len(wrapped), nil
+	case a.outcome == outcomeUnverifiable && wrapped == nil: // found before anything was to be changed
+		_, err = a.conclude(ctx, err)
+	}
+	return 0, err
+}
+
+// rewrapping is what a version's data key is wrapped as from now on.
+type rewrapping struct {
+	was     []byte
+	wrapped []byte
+	keyID   string
+}
+
+// fill has versions wrapped again, by their uid. It asks KMS, so that it is outside of any transaction.
+func (l *rewrapLook) fill(ctx context.Context, a *attempt, versions []db.VersionsToRewrapRow) (map[uuid.UUID]rewrapping, error) {
+	wrapped := make(map[uuid.UUID]rewrapping, len(versions))
+	for i := range versions {
+		row := &versions[i]
+		work := limit.New(ctx, workLimit, l.r.v.cfg.Clock)
 		place := envelope.Place{SecretID: row.SecretID, Name: row.Name, Version: row.Version, VersionUID: row.VersionUid}
-		more, err := a.vault.cfg.Rewrapper.Fill(ctx, row.WrappedDek, row.KmsKeyID, dekContext(place))
-		if errors.Is(err, kms.ErrInvalidCiphertext) || errors.Is(err, kms.ErrUnknownKey) {
+		next, keyID, err := l.r.v.cfg.Rewrapper.Fill(work, l.stored(row), dekContext(place))
+		work.End()
+		switch {
+		case errors.Is(err, kms.ErrInvalidCiphertext) || errors.Is(err, kms.ErrUnknownKey):
 			return nil, a.alarm(ctx, row.Name, &row.Version, fmt.Errorf("%w: its DEK doesn't unwrap in its place: %w", errDamaged, err))
+		case err != nil && kms.OfKey(err):
+			return nil, &keyAway{row.KmsKeyID, keeperFault("wrapping a data key again", err)}
+		case err != nil:
+			return nil, keeperFault("wrapping a data key again", err)
 		}
-		if err != nil {
-			return nil, keeperFault("wrapping a data key a second time", err)
-		}
-		wrapped[row.VersionUid] = more
+		wrapped[row.VersionUid] = rewrapping{row.WrappedDek, next, keyID}
 	}
 	return wrapped, nil
 }
 
-// rewrap changes one secret.
-func (a *attempt) rewrap(ctx context.Context, versions []db.VersionsToRewrapRow, wrapped map[uuid.UUID][]byte) (filled int, err error) {
-	// Under the epoch of grants that verify here, as every change: what is written while another row root comes is under the new one.
-	set, err := a.vault.grants.ask(ctx)
-	if err != nil {
-		return 0, err
-	}
-	a.who.epoch = set.epoch
+// store changes one secret.
+func (l *rewrapLook) store(ctx context.Context, a *attempt, versions []db.VersionsToRewrapRow, wrapped map[uuid.UUID]rewrapping) error {
+	r := l.r
+	work := limit.New(ctx, workLimit, r.v.cfg.Clock)
+	defer work.End()
 	var made *lockedSecret
-	err = a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
-		filled = 0
+	err := r.change(work, a, func(ctx context.Context, tx *postgres.Tx) error {
 		locked, err := a.lock(ctx, tx, a.op.name)
 		if err != nil {
 			return err
@@ -238,53 +224,50 @@ func (a *attempt) rewrap(ctx context.Context, versions []db.VersionsToRewrapRow,
 		if err := a.readVersions(ctx, tx, locked); err != nil {
 			return err
 		}
-		if filled, err = locked.rewrap(ctx, tx, a.vault, versions, wrapped); err != nil {
+		if err := locked.rewrap(ctx, tx, r.v, wrapped); err != nil {
 			return err
 		}
 		made = locked
-		a.note("versions", filled)
+		a.note("versions", len(wrapped))
+		a.note("kms_key_id", wrapped[versions[0].VersionUid].keyID)
 		a.noteSecret(locked.ID, locked.Revision+1, locked.CurrentVersion)
-		return locked.store(ctx, tx, a.vault.keys)
+		return locked.advance(ctx, tx, r.v.keys)
 	})
-	if err != nil {
-		return 0, postgres.Fault(err)
+	if err == nil {
+		r.v.seen.made(&made.VaultSecret)
 	}
-	a.vault.seen.made(&made.VaultSecret)
-	return filled, nil
+	return err
 }
 
-// rewrap stores new wrappings of versions that are still wrapped as they were. store has still to follow.
-func (l *lockedSecret) rewrap(ctx context.Context, tx *postgres.Tx, v *Vault, as []db.VersionsToRewrapRow, wrapped map[uuid.UUID][]byte) (int, error) {
+// rewrap stores new wrappings of versions if all of them are still wrapped as they were. advance has still to follow.
+func (l *lockedSecret) rewrap(ctx context.Context, tx *postgres.Tx, v *Vault, wrapped map[uuid.UUID]rewrapping) error {
 	n := 0
 	for i := range l.versions {
 		row := &l.versions[i]
-		more, ok := wrapped[row.VersionUid]
+		next, ok := wrapped[row.VersionUid]
 		if !ok {
 			continue
 		}
-		for j := range as {
-			ok = ok && (as[j].VersionUid != row.VersionUid || bytes.Equal(as[j].WrappedDek, row.WrappedDek))
+		if !bytes.Equal(next.was, row.WrappedDek) {
+			return errRaced
 		}
-		if !ok {
-			return 0, errRaced
-		}
-		old := row.WrappedDek
-		row.WrappedDek, row.WrappedAt = more, l.now
+		row.WrappedDek, row.KmsKeyID, row.WrappedAt = next.wrapped, next.keyID, l.now
 		mac, keyID, err := v.keys.MAC(versionOf(row))
 		if err != nil {
-			return 0, err
+			return err
 		}
 		row.Mac = mac
 		err = exactly(1)(tx.RewrapVersion(ctx, db.RewrapVersionParams{
-			SecretID: l.ID, Version: row.Version, VersionUid: row.VersionUid, OldWrappedDek: old, WrappedDek: more, WrappedAt: l.now, Mac: mac, KeyID: &keyID,
+			SecretID: l.ID, Version: row.Version, VersionUid: row.VersionUid, OldWrappedDek: next.was,
+			KmsKeyID: next.keyID, WrappedDek: next.wrapped, WrappedAt: l.now, Mac: mac, KeyID: &keyID,
 		}))
 		if err != nil {
-			return 0, err
+			return err
 		}
 		n++
 	}
-	if n == 0 {
-		return 0, errRaced
+	if n < len(wrapped) { // a version is gone
+		return errRaced
 	}
-	return n, nil
+	return nil
 }

@@ -26,6 +26,8 @@ type Rotations struct {
 	epoch atomic.Int64 // under which the keyring was read last; 0 before the first
 	// control is the highest revision of the pause that was seen here.
 	control atomic.Int64
+	house   *houseMetrics
+	pace    *pace
 }
 
 // ErrClaimLost says that the job isn't the caller's any more: its lease lapsed and another took it, or it is over, or its secret is gone.
@@ -42,12 +44,17 @@ func NewRotations(database *postgres.DB, trail *audit.Trail, keeper Keeper, keys
 	if err != nil {
 		return nil, err
 	}
-	return &Rotations{v: v}, nil
+	return &Rotations{v: v, house: newHouseMetrics(v.cfg.Metrics), pace: newPace(v.cfg.RewrapPerSecond, v.cfg.Clock)}, nil
 }
 
-// Start begins to look up what is to be rotated, and housekeeping. It waits for none of it. Starting twice is the same as once.
+// Start begins to look up what is to be rotated, and housekeeping: audit partitions; versions whose grace has ended go; data keys are wrapped
+// again where that is due. It waits for none of it. Starting twice is the same as once.
 func (r *Rotations) Start(ctx context.Context) error {
-	return r.v.start(ctx, r.v.ensurePartitions, r.v.lookups.run, r.v.followKeyring)
+	loops := []func(context.Context){r.v.ensurePartitions, r.v.lookups.run, r.v.followKeyring, r.purgeLoop}
+	if r.v.cfg.Rewrapper != nil {
+		loops = append(loops, r.rewrapLoop)
+	}
+	return r.v.start(ctx, loops...)
 }
 
 // Stop ends what Start began. It is safe twice, and unstarted.
@@ -62,6 +69,11 @@ func (r *Rotations) attempt(action string, j *Job) *attempt {
 		vault: r.v, who: &identity{actor: r.v.trail.Actor()}, caller: Caller{RequestID: "job:" + j.ID.String()},
 		op: operation{action: action, name: j.Secret, detail: map[string]any{"job_id": j.ID, "reason": j.Reason, "attempt": j.Attempt}},
 	}
+}
+
+// own begins what no job asks for.
+func (r *Rotations) own(action, name string) *attempt {
+	return &attempt{vault: r.v, who: &identity{actor: r.v.trail.Actor()}, op: operation{action: action, name: name}}
 }
 
 // change commits one step and its evidence. fn may run several times, each time on a fresh transaction. What doesn't verify is

@@ -22,6 +22,7 @@ type told struct {
 	discarded int64 // the epoch at which all grants before were given up; 0 is never
 	vague     int64 // records of changes that don't tell what they left
 	epochs    epochs
+	control   toldControl
 	keyring   change // the last one that a record of the keyring told of: it writes one for each root
 }
 
@@ -87,6 +88,12 @@ func (t *told) hear(r *db.RecordsRow, proven bool) {
 		t.hearEpoch(r, facts.Epoch)
 	}
 	switch r.Action {
+	case ActionRotationPause, ActionRotationResume:
+		if r.SecretName == nil { // of all
+			t.hearControl(r, &facts, proven)
+			return
+		}
+		t.hearSecret(r, &facts, proven)
 	case ActionKeyringRotate, ActionKeyringRetire: // they raise the epoch, and leave the grants as they are
 	case ActionRoleCreate, ActionRolePermissions, ActionRoleDelete:
 		t.hearRole(r, &facts, proven)

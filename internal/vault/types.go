@@ -235,6 +235,7 @@ type Status struct {
 	Database      DatabaseStatus
 	Audit         AuditStatus
 	KMS           KMSStatus
+	Rewrap        *RewrapStatus // nil: nothing is known
 }
 
 // DatabaseStatus tells of the database.

@@ -69,8 +69,10 @@ type Config struct {
 	SealedCacheBytes uint64
 	Log              *slog.Logger
 	Metrics          prometheus.Registerer // nil: metrics are kept but not registered
-	// Rewrapper is the keeper where it wraps every data key twice; nil if there is nothing to add to stored ones.
-	Rewrapper Rewrapper
+	// Rewrapper is the keeper as a rotator wraps stored data keys again by it; nil if it doesn't. RewrapPerSecond bounds how many it wraps in a
+	// second; 0 means 20.
+	Rewrapper       Rewrapper
+	RewrapPerSecond int
 	// Random makes values, tokens, nonces and ids; nil means the system's generator. What it
 	// gives is tested; see package randomness.
 	Random io.Reader
@@ -115,7 +117,6 @@ type Vault struct {
 	cancel          context.CancelFunc
 	loops           sync.WaitGroup
 	partitionsUntil time.Time // as last ensured, on our clock
-	lacking         int       // versions, as last looked through
 }
 
 // New makes a Vault over a database whose schema was checked and a started trail. keys are those of this vault, the row purpose among

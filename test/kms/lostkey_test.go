@@ -47,10 +47,10 @@ func (f *fixture) serves(t *testing.T, changes map[string]string) *vaulttest.Vau
 	return f.Another(t, vaulttest.Config{Options: append(options, uncached()...)})
 }
 
-func fill(t *testing.T, v *vaulttest.Vault, want int) {
+func fill(t *testing.T, r *vaulttest.Rotator, want int64) {
 	t.Helper()
-	if n, err := v.Process.Vault().Rewrap(t.Context()); n != want || err != nil {
-		t.Errorf("%d versions were filled, want %d: %v", n, want, err)
+	if did, err := r.Rewrap(t.Context()); did.Done != want || err != nil {
+		t.Errorf("%+v, want %d: %v", did, want, err)
 	}
 }
 
@@ -73,8 +73,9 @@ func TestANewPrimaryKeyTakesThePlaceOfOneThatIsGoneForGood(t *testing.T) {
 			f.kms.State(t, next, kmsd.Disabled)
 			saved := f.serves(t, saving)
 			put(t, saved, "b") // by the recovery key alone
-			if n, err := saved.Process.Vault().Rewrap(t.Context()); n != 0 || err == nil {
-				t.Errorf("%d versions were filled under a key that is away: %v", n, err)
+			rotator := f.Rotator(t, saving)
+			if did, err := rotator.Rewrap(t.Context()); did.Done != 0 || err == nil {
+				t.Errorf("under a key that is away: %+v, %v", did, err)
 			}
 			for _, name := range []string{"a", "b"} {
 				want(t, saved, name, http.StatusOK)
@@ -83,11 +84,11 @@ func TestANewPrimaryKeyTakesThePlaceOfOneThatIsGoneForGood(t *testing.T) {
 			lack := "2 versions lack the wrapping"
 			f.shows(t, saving, "doctor", lack, "4 of the vault's own keys lack", "nothing was found")
 			f.shows(t, saving, "keyring list", f.key, recovery, "lacks a wrapping")
-			f.shows(t, saving, "keyring fill", "4 keys got")
-			f.shows(t, saving, "keyring fill", "every key has both")
-			fill(t, saved, 2)
-			fill(t, saved, 0)
-			if n := saved.Metric(t, "sealkeep_vault_versions_lacking_wrapping"); n != 0 {
+			f.shows(t, saving, "keyring fill", "4 keys were wrapped again")
+			f.shows(t, saving, "keyring fill", "every key is wrapped as it should be")
+			fill(t, rotator, 2)
+			fill(t, rotator, 0)
+			if n := rotator.Metric(t, "sealkeep_vault_versions_lacking_wrapping"); n != 0 {
 				t.Errorf("%v versions are told to lack a wrapping", n)
 			}
 			if _, out := f.command(t, saving, "doctor"); strings.Contains(out, "lack") {
@@ -127,10 +128,10 @@ func TestAReplicaOfThePrimaryKeyIsNoOtherKey(t *testing.T) {
 	primary := f.kms.CreateKey(t, kmsd.CreateKey{MultiRegion: true})
 	replica := f.kms.Replicate(t, primary, elsewhere)
 	put(t, f.Vault, "a")
-	here := f.serves(t, map[string]string{"VAULT_KMS_KEY_ID": primary, "VAULT_KMS_USE_RECOVERY": "true"})
+	here := f.Rotator(t, map[string]string{"VAULT_KMS_KEY_ID": primary, "VAULT_KMS_USE_RECOVERY": "true"})
 	fill(t, here, 1)
 	for _, key := range []string{primary, replica} {
-		there := f.serves(t, map[string]string{"VAULT_KMS_KEY_ID": key, "VAULT_KMS_USE_RECOVERY": "true", "AWS_REGION": elsewhere})
+		there := f.Rotator(t, map[string]string{"VAULT_KMS_KEY_ID": key, "VAULT_KMS_USE_RECOVERY": "true", "AWS_REGION": elsewhere})
 		fill(t, there, 0)
 	}
 }
@@ -140,15 +141,16 @@ func TestTheMetricTellsWhatLacksAWrappingStill(t *testing.T) {
 	f, recovery := recoverable(t)
 	f.kms.State(t, recovery, kmsd.Disabled)
 	put(t, f.Vault, "a")
-	if _, err := f.Process.Vault().Rewrap(t.Context()); err == nil {
+	rotator := f.Rotator(t, nil)
+	if _, err := rotator.Rewrap(t.Context()); err == nil {
 		t.Error("it was filled under a key that is away")
 	}
-	if n := f.Metric(t, "sealkeep_vault_versions_lacking_wrapping"); n != 1 {
+	if n := rotator.Metric(t, "sealkeep_vault_versions_lacking_wrapping"); n != 1 {
 		t.Errorf("%v versions are told to lack a wrapping", n)
 	}
 	f.kms.State(t, recovery, kmsd.Enabled)
-	fill(t, f.Vault, 1)
-	if n := f.Metric(t, "sealkeep_vault_versions_lacking_wrapping"); n != 0 {
+	fill(t, rotator, 1)
+	if n := rotator.Metric(t, "sealkeep_vault_versions_lacking_wrapping"); n != 0 {
 		t.Errorf("filled, %v versions are told to lack a wrapping", n)
 	}
 }

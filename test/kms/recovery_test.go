@@ -69,7 +69,8 @@ func TestTheRecoveryKeyMayBeAwayAndIsFilledInLater(t *testing.T) {
 	want(t, saved, "a", http.StatusServiceUnavailable)
 
 	f.kms.State(t, recovery, "Enabled")
-	if _, err := f.Process.Vault().Rewrap(t.Context()); err != nil {
+	rotator := f.Rotator(t, nil)
+	if _, err := rotator.Rewrap(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if lengths() <= before {
@@ -77,8 +78,8 @@ func TestTheRecoveryKeyMayBeAwayAndIsFilledInLater(t *testing.T) {
 	}
 	want(t, saved, "a", http.StatusOK)
 	want(t, f.Vault, "a", http.StatusOK)
-	if filled, err := f.Process.Vault().Rewrap(t.Context()); err != nil || filled != 0 {
-		t.Errorf("what is whole was filled again: %d, %v", filled, err)
+	if did, err := rotator.Rewrap(t.Context()); err != nil || did.Done != 0 {
+		t.Errorf("what is whole was filled again: %+v, %v", did, err)
 	}
 	f.VerifyClean(t)
 }

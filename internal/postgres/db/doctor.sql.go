@@ -85,6 +85,56 @@ func (q *Queries) DeletedSecretsPage(ctx context.Context, arg DeletedSecretsPage
 	return items, nil
 }
 
+const fetchesPage = `-- name: FetchesPage :many
+SELECT token_sha256, secret_id, version_uid, (CASE WHEN isfinite(created_at) THEN created_at ELSE 'epoch' END)::timestamptz AS created_at,
+       (CASE WHEN isfinite(expires_at) THEN expires_at ELSE 'epoch' END)::timestamptz AS expires_at, mac, key_id
+FROM vault.rotation_fetches WHERE token_sha256 > $1 ORDER BY token_sha256 LIMIT $2
+`
+
+type FetchesPageParams struct {
+	After   []byte
+	MaxRows int32
+}
+
+type FetchesPageRow struct {
+	TokenSha256 []byte
+	SecretID    uuid.UUID
+	VersionUid  uuid.UUID
+	CreatedAt   time.Time
+	ExpiresAt   time.Time
+	Mac         []byte
+	KeyID       *uuid.UUID
+}
+
+// What lets somebody fetch, behind a given one. An infinite time comes as one that no mac matches.
+func (q *Queries) FetchesPage(ctx context.Context, arg FetchesPageParams) ([]FetchesPageRow, error) {
+	rows, err := q.db.Query(ctx, fetchesPage, arg.After, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []FetchesPageRow
+	for rows.Next() {
+		var i FetchesPageRow
+		if err := rows.Scan(
+			&i.TokenSha256,
+			&i.SecretID,
+			&i.VersionUid,
+			&i.CreatedAt,
+			&i.ExpiresAt,
+			&i.Mac,
+			&i.KeyID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const guards = `-- name: Guards :many
 SELECT 'trigger'::text AS kind, c.relname::text AS table_name, t.tgname::text AS name,
        concat_ws(' ', n.nspname || '.' || f.proname, t.tgtype, t.tgenabled, t.tgattr, t.tgqual IS NULL)::text AS definition

@@ -13,12 +13,13 @@ import (
 )
 
 const changeKey = `-- name: ChangeKey :execrows
-UPDATE vault.keyring SET wrapped_key = $1, retired_at = $2, mac = $3, mac_key_id = $4
-WHERE key_id = $5 AND mac = $6
+UPDATE vault.keyring SET wrapped_key = $1, kms_key_id = $2, retired_at = $3, mac = $4, mac_key_id = $5
+WHERE key_id = $6 AND mac = $7
 `
 
 type ChangeKeyParams struct {
 	WrappedKey []byte
+	KmsKeyID   string
 	RetiredAt  *time.Time
 	Mac        []byte
 	MacKeyID   *uuid.UUID
@@ -30,6 +31,7 @@ type ChangeKeyParams struct {
 func (q *Queries) ChangeKey(ctx context.Context, arg ChangeKeyParams) (int64, error) {
 	result, err := q.db.Exec(ctx, changeKey,
 		arg.WrappedKey,
+		arg.KmsKeyID,
 		arg.RetiredAt,
 		arg.Mac,
 		arg.MacKeyID,
@@ -152,6 +154,30 @@ func (q *Queries) LockAuthzState(ctx context.Context) (int64, error) {
 	var epoch int64
 	err := row.Scan(&epoch)
 	return epoch, err
+}
+
+const remacControl = `-- name: RemacControl :execrows
+UPDATE vault.rotation_control SET mac = $1, key_id = $2 WHERE revision = $3 AND mac = $4
+`
+
+type RemacControlParams struct {
+	Mac      []byte
+	KeyID    *uuid.UUID
+	Revision int64
+	OldMac   []byte
+}
+
+func (q *Queries) RemacControl(ctx context.Context, arg RemacControlParams) (int64, error) {
+	result, err := q.db.Exec(ctx, remacControl,
+		arg.Mac,
+		arg.KeyID,
+		arg.Revision,
+		arg.OldMac,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const remacPermissions = `-- name: RemacPermissions :execrows
@@ -295,10 +321,24 @@ func (q *Queries) RemacVersions(ctx context.Context, arg RemacVersionsParams) (i
 	return result.RowsAffected(), nil
 }
 
+const retireFetches = `-- name: RetireFetches :execrows
+DELETE FROM vault.rotation_fetches WHERE key_id IS DISTINCT FROM $1::uuid
+`
+
+// What lets somebody fetch under another root than this one.
+func (q *Queries) RetireFetches(ctx context.Context, keyID uuid.UUID) (int64, error) {
+	result, err := q.db.Exec(ctx, retireFetches, keyID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const rowsNotUnder = `-- name: RowsNotUnder :one
 SELECT (SELECT count(*) FROM vault.secrets WHERE key_id IS DISTINCT FROM $1::uuid)::bigint AS secrets,
        (SELECT count(*) FROM vault.secret_versions WHERE key_id IS DISTINCT FROM $1::uuid)::bigint AS versions,
        (SELECT count(*) FROM vault.deleted_secrets WHERE key_id IS DISTINCT FROM $1::uuid)::bigint AS tombstones,
+       (SELECT count(*) FROM vault.rotation_control WHERE key_id IS DISTINCT FROM $1::uuid)::bigint AS controls,
        ((SELECT count(*) FROM vault.roles WHERE key_id IS DISTINCT FROM $1::uuid)
         + (SELECT count(*) FROM vault.role_permissions WHERE key_id IS DISTINCT FROM $1::uuid)
         + (SELECT count(*) FROM vault.admin_tokens WHERE key_id IS DISTINCT FROM $1::uuid)
@@ -309,6 +349,7 @@ type RowsNotUnderRow struct {
 	Secrets    int64
 	Versions   int64
 	Tombstones int64
+	Controls   int64
 	Grants     int64
 }
 
@@ -320,6 +361,7 @@ func (q *Queries) RowsNotUnder(ctx context.Context, keyID uuid.UUID) (RowsNotUnd
 		&i.Secrets,
 		&i.Versions,
 		&i.Tombstones,
+		&i.Controls,
 		&i.Grants,
 	)
 	return i, err
@@ -383,6 +425,33 @@ func (q *Queries) SecretsToRemac(ctx context.Context, arg SecretsToRemacParams) 
 		return nil, err
 	}
 	return items, nil
+}
+
+const storedControl = `-- name: StoredControl :one
+SELECT paused, revision, (CASE WHEN isfinite(changed_at) THEN changed_at ELSE 'epoch' END)::timestamptz AS changed_at, mac, key_id
+FROM vault.rotation_control
+`
+
+type StoredControlRow struct {
+	Paused    bool
+	Revision  int64
+	ChangedAt time.Time
+	Mac       []byte
+	KeyID     *uuid.UUID
+}
+
+// What pauses all rotation. An infinite time comes as one that no mac matches.
+func (q *Queries) StoredControl(ctx context.Context) (StoredControlRow, error) {
+	row := q.db.QueryRow(ctx, storedControl)
+	var i StoredControlRow
+	err := row.Scan(
+		&i.Paused,
+		&i.Revision,
+		&i.ChangedAt,
+		&i.Mac,
+		&i.KeyID,
+	)
+	return i, err
 }
 
 const tombstonesToRemac = `-- name: TombstonesToRemac :many

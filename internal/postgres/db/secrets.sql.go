@@ -322,11 +322,12 @@ func (q *Queries) RemoveEndedVersions(ctx context.Context, arg RemoveEndedVersio
 
 const rewrapVersion = `-- name: RewrapVersion :execrows
 UPDATE vault.secret_versions
-SET wrapped_dek = $1, wrapped_at = $2, mac = $3, key_id = $4
-WHERE secret_id = $5 AND version = $6 AND version_uid = $7 AND wrapped_dek = $8
+SET kms_key_id = $1, wrapped_dek = $2, wrapped_at = $3, mac = $4, key_id = $5
+WHERE secret_id = $6 AND version = $7 AND version_uid = $8 AND wrapped_dek = $9
 `
 
 type RewrapVersionParams struct {
+	KmsKeyID      string
 	WrappedDek    []byte
 	WrappedAt     time.Time
 	Mac           []byte
@@ -339,6 +340,7 @@ type RewrapVersionParams struct {
 
 func (q *Queries) RewrapVersion(ctx context.Context, arg RewrapVersionParams) (int64, error) {
 	result, err := q.db.Exec(ctx, rewrapVersion,
+		arg.KmsKeyID,
 		arg.WrappedDek,
 		arg.WrappedAt,
 		arg.Mac,
@@ -565,7 +567,7 @@ func (q *Queries) Versions(ctx context.Context, secretID uuid.UUID) ([]VersionsR
 }
 
 const versionsToRewrap = `-- name: VersionsToRewrap :many
-SELECT v.secret_id, s.name, v.version, v.version_uid, v.kms_key_id, v.wrapped_dek
+SELECT v.secret_id, s.name, v.version, v.version_uid, v.kms_key_id, v.wrapped_dek, v.wrapped_at
 FROM vault.secret_versions v JOIN vault.secrets s ON s.id = v.secret_id
 WHERE (v.secret_id, v.version) > ($1::uuid, $2::bigint)
 ORDER BY v.secret_id, v.version LIMIT $3
@@ -584,6 +586,7 @@ type VersionsToRewrapRow struct {
 	VersionUid uuid.UUID
 	KmsKeyID   string
 	WrappedDek []byte
+	WrappedAt  time.Time
 }
 
 // A page of all versions by secret and number, behind a given one, with how they are wrapped.
@@ -603,6 +606,7 @@ func (q *Queries) VersionsToRewrap(ctx context.Context, arg VersionsToRewrapPara
 			&i.VersionUid,
 			&i.KmsKeyID,
 			&i.WrappedDek,
+			&i.WrappedAt,
 		); err != nil {
 			return nil, err
 		}

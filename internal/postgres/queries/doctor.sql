@@ -16,6 +16,12 @@ ORDER BY v.secret_id, v.version;
 SELECT secret_id, name, revision, (CASE WHEN isfinite(deleted_at) THEN deleted_at ELSE 'epoch' END)::timestamptz AS deleted_at, mac, key_id
 FROM vault.deleted_secrets WHERE secret_id > @after ORDER BY secret_id LIMIT @max_rows;
 
+-- name: FetchesPage :many
+-- What lets somebody fetch, behind a given one. An infinite time comes as one that no mac matches.
+SELECT token_sha256, secret_id, version_uid, (CASE WHEN isfinite(created_at) THEN created_at ELSE 'epoch' END)::timestamptz AS created_at,
+       (CASE WHEN isfinite(expires_at) THEN expires_at ELSE 'epoch' END)::timestamptz AS expires_at, mac, key_id
+FROM vault.rotation_fetches WHERE token_sha256 > @after ORDER BY token_sha256 LIMIT @max_rows;
+
 -- name: OpenTables :many
 -- Tables of the schema on which row security is off, or not forced on their owner.
 SELECT c.relname::text AS table_name FROM pg_catalog.pg_class c

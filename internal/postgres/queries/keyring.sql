@@ -16,7 +16,7 @@ VALUES (@key_id, @purpose, @wrapped_key, @public_key, @kms_key_id, @created_at, 
 
 -- name: ChangeKey :execrows
 -- All of a key that may ever change.
-UPDATE vault.keyring SET wrapped_key = @wrapped_key, retired_at = @retired_at, mac = @mac, mac_key_id = @mac_key_id
+UPDATE vault.keyring SET wrapped_key = @wrapped_key, kms_key_id = @kms_key_id, retired_at = @retired_at, mac = @mac, mac_key_id = @mac_key_id
 WHERE key_id = @key_id AND mac = @old_mac;
 
 -- name: RemacRoles :execrows
@@ -67,11 +67,24 @@ ORDER BY secret_id LIMIT @max_rows FOR UPDATE SKIP LOCKED;
 UPDATE vault.deleted_secrets d SET mac = n.mac, key_id = @key_id
 FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@macs::bytea[]) AS mac) n WHERE d.secret_id = n.id;
 
+-- name: StoredControl :one
+-- What pauses all rotation. An infinite time comes as one that no mac matches.
+SELECT paused, revision, (CASE WHEN isfinite(changed_at) THEN changed_at ELSE 'epoch' END)::timestamptz AS changed_at, mac, key_id
+FROM vault.rotation_control;
+
+-- name: RemacControl :execrows
+UPDATE vault.rotation_control SET mac = @mac, key_id = @key_id WHERE revision = @revision AND mac = @old_mac;
+
+-- name: RetireFetches :execrows
+-- What lets somebody fetch under another root than this one.
+DELETE FROM vault.rotation_fetches WHERE key_id IS DISTINCT FROM @key_id::uuid;
+
 -- name: RowsNotUnder :one
 -- How many rows name another root than this one.
 SELECT (SELECT count(*) FROM vault.secrets WHERE key_id IS DISTINCT FROM @key_id::uuid)::bigint AS secrets,
        (SELECT count(*) FROM vault.secret_versions WHERE key_id IS DISTINCT FROM @key_id::uuid)::bigint AS versions,
        (SELECT count(*) FROM vault.deleted_secrets WHERE key_id IS DISTINCT FROM @key_id::uuid)::bigint AS tombstones,
+       (SELECT count(*) FROM vault.rotation_control WHERE key_id IS DISTINCT FROM @key_id::uuid)::bigint AS controls,
        ((SELECT count(*) FROM vault.roles WHERE key_id IS DISTINCT FROM @key_id::uuid)
         + (SELECT count(*) FROM vault.role_permissions WHERE key_id IS DISTINCT FROM @key_id::uuid)
         + (SELECT count(*) FROM vault.admin_tokens WHERE key_id IS DISTINCT FROM @key_id::uuid)

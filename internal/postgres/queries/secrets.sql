@@ -38,7 +38,7 @@ SELECT ciphertext FROM vault.secret_versions WHERE secret_id = @secret_id AND ve
 
 -- name: VersionsToRewrap :many
 -- A page of all versions by secret and number, behind a given one, with how they are wrapped.
-SELECT v.secret_id, s.name, v.version, v.version_uid, v.kms_key_id, v.wrapped_dek
+SELECT v.secret_id, s.name, v.version, v.version_uid, v.kms_key_id, v.wrapped_dek, v.wrapped_at
 FROM vault.secret_versions v JOIN vault.secrets s ON s.id = v.secret_id
 WHERE (v.secret_id, v.version) > (@secret_id::uuid, @version::bigint)
 ORDER BY v.secret_id, v.version LIMIT @max_rows;
@@ -49,7 +49,7 @@ SELECT pg_try_advisory_lock(hashtextextended('vault.' || @work::text, 0))::boole
 
 -- name: RewrapVersion :execrows
 UPDATE vault.secret_versions
-SET wrapped_dek = @wrapped_dek, wrapped_at = @wrapped_at, mac = @mac, key_id = @key_id
+SET kms_key_id = @kms_key_id, wrapped_dek = @wrapped_dek, wrapped_at = @wrapped_at, mac = @mac, key_id = @key_id
 WHERE secret_id = @secret_id AND version = @version AND version_uid = @version_uid AND wrapped_dek = @old_wrapped_dek;
 
 -- name: SupersedeVersion :execrows

@@ -74,6 +74,8 @@ type Change struct {
 	Allow  bool   `json:"allow,omitempty"`
 	Alias  string `json:"alias,omitempty"` // to point at the key
 	Region string `json:"region,omitempty"`
+	// AgoSecs is how long ago a rotation is said to have been.
+	AgoSecs int64 `json:"ago_secs,omitempty"`
 }
 
 // controls are the commands: JSON in, JSON out.
@@ -109,7 +111,7 @@ func (s *server) controls() http.Handler {
 	})
 	handle(mux, "rotate", func(c Change) (any, error) {
 		return nil, s.store.change(c.ARN, func(_ *replica, m *material) error {
-			m.Backing, m.Rotations = append(m.Backing, newBacking()), append(m.Rotations, time.Now())
+			m.Backing, m.Rotations = append(m.Backing, newBacking()), append(m.Rotations, time.Now().Add(-time.Duration(c.AgoSecs)*time.Second))
 			return nil
 		})
 	})

@@ -108,15 +108,23 @@ func (s *server) usable(region, name, action string) (*replica, *material, *apiE
 	case failed != nil:
 		return nil, nil, failed
 	case r.Denied[action]:
-		return nil, nil, &apiError{
-			"AccessDeniedException", "User: arn:aws:sts::" + Account + ":assumed-role/vault/test is not authorized to perform: kms:" + action + " on resource: " + r.arn(),
-		}
+		return nil, nil, r.allows(action)
 	case r.State == Disabled:
 		return nil, nil, &apiError{"DisabledException", r.arn() + " is disabled."}
 	case r.State != Enabled:
 		return nil, nil, &apiError{"KMSInvalidStateException", r.arn() + " is pending deletion."}
 	}
 	return r, s.store.Materials[r.ID], nil
+}
+
+// allows tells that the caller may not do the action, if it may not.
+func (r *replica) allows(action string) *apiError {
+	if !r.Denied[action] {
+		return nil
+	}
+	return &apiError{
+		"AccessDeniedException", "User: arn:aws:sts::" + Account + ":assumed-role/vault/test is not authorized to perform: kms:" + action + " on resource: " + r.arn(),
+	}
 }
 
 // opened decrypts, under the key that is named or, without a name, the one that the ciphertext names.
@@ -182,11 +190,12 @@ func (s *server) run(operation, region string, in *input) (map[string]any, *apiE
 		if failed != nil {
 			return nil, failed
 		}
-		return map[string]any{"KeyId": r.arn(), "SourceKeyId": source.arn(), "CiphertextBlob": m.seal(r.ID, plaintext, in.DestinationEncryptionContext)}, nil
+		return map[string]any{"KeyId": r.arn(), "SourceKeyId": source.arn(), "SourceEncryptionAlgorithm": "SYMMETRIC_DEFAULT",
+			"DestinationEncryptionAlgorithm": "SYMMETRIC_DEFAULT", "CiphertextBlob": m.seal(r.ID, plaintext, in.DestinationEncryptionContext)}, nil
 	case "DescribeKey":
 		return s.describe(region, in.KeyID)
 	case "ListKeyRotations":
-		return s.rotations(region, in.KeyID)
+		return s.rotations(region, in)
 	default:
 		return nil, &apiError{"UnknownOperationException", ""}
 	}
@@ -204,14 +213,37 @@ func (s *server) describe(region, name string) (map[string]any, *apiError) {
 	}}, nil
 }
 
-func (s *server) rotations(region, name string) (map[string]any, *apiError) {
-	r, failed := s.store.resolve(region, name)
+// rotations lists a key's rotations, the oldest first and a page at a time. It works in any state of the key.
+func (s *server) rotations(region string, in *input) (map[string]any, *apiError) {
+	r, failed := s.store.resolve(region, in.KeyID)
 	if failed != nil {
 		return nil, failed
 	}
+	if failed := r.allows("ListKeyRotations"); failed != nil {
+		return nil, failed
+	}
+	all, limit, from := s.store.Materials[r.ID].Rotations, 100, 0
+	if in.Limit != 0 {
+		limit = in.Limit
+	}
+	if in.Marker != "" {
+		n, err := strconv.Atoi(in.Marker)
+		if err != nil || n < 0 || n > len(all) {
+			return nil, &apiError{"InvalidMarkerException", "Invalid marker"}
+		}
+		from = n
+	}
+	if limit < 1 || limit > 1000 {
+		return nil, &apiError{"ValidationException", "Limit is 1 to 1000"}
+	}
 	list := []map[string]any{}
-	for _, at := range s.store.Materials[r.ID].Rotations {
+	to := min(len(all), from+limit)
+	for _, at := range all[from:to] {
 		list = append(list, map[string]any{"KeyId": r.ID, "RotationDate": at.Unix(), "RotationType": "ON_DEMAND"})
 	}
-	return map[string]any{"Rotations": list, "Truncated": false}, nil
+	out := map[string]any{"Rotations": list, "Truncated": to < len(all)}
+	if to < len(all) {
+		out["NextMarker"] = strconv.Itoa(to)
+	}
+	return out, nil
 }

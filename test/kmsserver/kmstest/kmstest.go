@@ -207,6 +207,12 @@ func (s *Server) Rotate(t testing.TB, arn string) {
 	s.command(t, "rotate", kmsd.Change{ARN: arn}, nil)
 }
 
+// RotatedAgo is Rotate, and says that it was a while ago.
+func (s *Server) RotatedAgo(t testing.TB, arn string, ago time.Duration) {
+	t.Helper()
+	s.command(t, "rotate", kmsd.Change{ARN: arn, AgoSecs: int64(ago / time.Second)}, nil)
+}
+
 // Misbehave makes the server do something to every call; the zero value is to answer again.
 func (s *Server) Misbehave(t testing.TB, f kmsd.Fault) {
 	t.Helper()
