@@ -140,9 +140,44 @@ func TestServer_ReEncryptsAndListsRotations(t *testing.T) {
 	if err != nil || string(opened.Plaintext) != "data" {
 		t.Errorf("what was moved doesn't open: %v", err)
 	}
+	reEncrypt := func(source string, from, to map[string]string) error {
+		_, err := c.ReEncrypt(t.Context(), &awskms.ReEncryptInput{
+			CiphertextBlob: sealed.CiphertextBlob, SourceKeyId: aws.String(source), SourceEncryptionContext: from,
+			DestinationKeyId: aws.String(other), DestinationEncryptionContext: to,
+		})
+		return err
+	}
+	if got := code(reEncrypt(key, map[string]string{"use": "other"}, ec)); got != "InvalidCiphertextException" {
+		t.Errorf("another context: %q", got)
+	}
+	if got := code(reEncrypt(other, ec, ec)); got != "IncorrectKeyException" {
+		t.Errorf("another key: %q", got)
+	}
+	s.State(t, other, kmsd.Disabled)
+	if got := code(reEncrypt(key, ec, ec)); got != "DisabledException" {
+		t.Errorf("to a disabled key: %q", got)
+	}
+	s.Deny(t, key, "ReEncryptFrom")
+	if got := code(reEncrypt(key, ec, ec)); got != "AccessDeniedException" {
+		t.Errorf("denied: %q", got)
+	}
 	rotations, err := c.ListKeyRotations(t.Context(), &awskms.ListKeyRotationsInput{KeyId: aws.String(key)})
 	if err != nil || len(rotations.Rotations) != 1 {
 		t.Errorf("rotations: %v, %v", rotations, err)
+	}
+	s.Rotate(t, key)
+	page, err := c.ListKeyRotations(t.Context(), &awskms.ListKeyRotationsInput{KeyId: aws.String(key), Limit: aws.Int32(1)})
+	if err != nil || len(page.Rotations) != 1 || !page.Truncated {
+		t.Errorf("the first page of rotations: %v, %v", page, err)
+	}
+	page, err = c.ListKeyRotations(t.Context(), &awskms.ListKeyRotationsInput{KeyId: aws.String(key), Limit: aws.Int32(1), Marker: page.NextMarker})
+	if err != nil || len(page.Rotations) != 1 || page.Truncated {
+		t.Errorf("the second page of rotations: %v, %v", page, err)
+	}
+	s.Deny(t, key, "ListKeyRotations")
+	_, err = c.ListKeyRotations(t.Context(), &awskms.ListKeyRotationsInput{KeyId: aws.String(key)})
+	if got := code(err); got != "AccessDeniedException" {
+		t.Errorf("rotations, denied: %q", got)
 	}
 	described, err := c.DescribeKey(t.Context(), &awskms.DescribeKeyInput{KeyId: aws.String(key)})
 	if err != nil || described.KeyMetadata.KeyState != types.KeyStateEnabled {
