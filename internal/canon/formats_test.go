@@ -42,7 +42,7 @@ func TestFormatsDocument_NamesEveryLabelAndType(t *testing.T) {
 	t.Parallel()
 	fields, text := documented(t)
 	labels := []string{LabelAAD, LabelAuditOpen, LabelAuditRecord, LabelAuditClose, LabelAuthz, LabelWrappedTwice, LabelPermission}
-	for _, table := range []string{"roles", "role_permissions", "admin_tokens", "secrets", "secret_versions", "deleted_secrets", "keyring"} {
+	for _, table := range []string{"roles", "role_permissions", "admin_tokens", "secrets", "secret_versions", "deleted_secrets", "rotation_control", "rotation_fetches", "keyring"} {
 		labels = append(labels, LabelRow(table))
 	}
 	for _, l := range labels {
@@ -84,9 +84,17 @@ func TestFormatsDocument_AgreesWithTheVectors(t *testing.T) {
 	read(t, "rows.json", &rows)
 	types := map[string]string{"uuid": "UUID", "text": "text", "int": "int", "time": "time", "bytes": "bytes", "addr": "address"}
 	seen := map[string]bool{}
+	const leftOut = ", or left out"
+	shortened := map[string]bool{}
 	for _, m := range append(append(file.Chain, file.Recovering), rows.Rows...) {
-		if len(m.Fields) != len(fields[m.Label]) {
-			t.Fatalf("%s: %d fields, %d are documented", m.Name, len(m.Fields), len(fields[m.Label]))
+		described := slices.Clone(fields[m.Label])
+		short := len(m.Fields) < len(described)
+		if short {
+			described = slices.DeleteFunc(described, func(doc string) bool { return strings.HasSuffix(doc, leftOut) })
+		}
+		shortened[m.Label+fmt.Sprint(short)] = true
+		if len(m.Fields) != len(described) {
+			t.Fatalf("%s: %d fields, %d are documented", m.Name, len(m.Fields), len(described))
 		}
 		for i, f := range m.Fields {
 			plain := f.Name + " " + types[f.Type]
@@ -94,7 +102,7 @@ func TestFormatsDocument_AgreesWithTheVectors(t *testing.T) {
 			if f.Value != nil {
 				want = append(want, plain)
 			}
-			if doc := fields[m.Label][i]; !slices.Contains(want, doc) {
+			if doc := strings.TrimSuffix(described[i], leftOut); !slices.Contains(want, doc) {
 				t.Errorf("%s: field %d is %q, documented as %q", m.Name, i+1, plain, doc)
 			}
 			seen[m.Label+fmt.Sprint(i, f.Value == nil)] = true
@@ -108,6 +116,9 @@ func TestFormatsDocument_AgreesWithTheVectors(t *testing.T) {
 		for i, doc := range fields[l] {
 			if strings.HasSuffix(doc, " or NULL") && (!seen[l+fmt.Sprint(i, true)] || !seen[l+fmt.Sprint(i, false)]) {
 				t.Errorf("%s: no vectors with and without %q", l, doc)
+			}
+			if strings.HasSuffix(doc, leftOut) && (!shortened[l+"true"] || !shortened[l+"false"]) {
+				t.Errorf("%s: no vectors with and without the field of %q", l, doc)
 			}
 		}
 	}

@@ -78,6 +78,16 @@ func (c columns) bytes(name string) []byte {
 	return unhex(c.tb, *v)
 }
 
+// optional is bytes of a field that most rows don't have.
+func (c columns) optional(name string) []byte {
+	for _, f := range c.v.Fields {
+		if f.Name == name {
+			return c.bytes(name)
+		}
+	}
+	return nil
+}
+
 // row makes what the code calls the vector.
 func (c columns) row() Row {
 	c.tb.Helper()
@@ -97,6 +107,7 @@ func (c columns) row() Row {
 			RotationIntervalSecs: c.nullableInt("rotation_interval_secs"), GracePeriodSecs: c.int("grace_period_secs"), CurrentVersion: c.int("current_version"),
 			NextRotationAt: c.nullableTime("next_rotation_at"), Target: c.bytes("target"), CustomMetadata: c.bytes("custom_metadata"),
 			CreatedAt: c.time("created_at"), UpdatedAt: c.time("updated_at"), Revision: c.int("revision"), VersionsDigest: c.bytes("versions_digest"),
+			Rotation: c.optional("rotation"),
 		}
 	case canon.LabelRow("secret_versions"):
 		return Version{
@@ -106,6 +117,13 @@ func (c columns) row() Row {
 		}
 	case canon.LabelRow("deleted_secrets"):
 		return Tombstone{SecretID: c.id("secret_id"), Name: c.text("name"), Revision: c.int("revision"), DeletedAt: c.time("deleted_at")}
+	case canon.LabelRow("rotation_control"):
+		return RotationControl{Paused: c.int("paused") == 1, Revision: c.int("revision"), ChangedAt: c.time("changed_at")}
+	case canon.LabelRow("rotation_fetches"):
+		return Fetch{
+			Fingerprint: c.bytes("token_sha256"), SecretID: c.id("secret_id"), VersionUID: c.id("version_uid"), CreatedAt: c.time("created_at"),
+			ExpiresAt: c.time("expires_at"),
+		}
 	case canon.LabelRow("keyring"):
 		return Key{
 			KeyID: c.id("key_id"), Purpose: Purpose(c.text("purpose")), Wrapped: c.bytes("wrapped_key"), PublicKey: c.bytes("public_key"),
@@ -128,7 +146,7 @@ func rowVectors(tb testing.TB) (*Keyring, uuid.UUID, []rowVector) {
 	}
 	readVectors(tb, "rows.json", &v)
 	k, _ := keyringOf(tb, PurposeRow, v.VaultID, v.KeyID, unhex(tb, v.Root))
-	if len(v.Rows) < 12 {
+	if len(v.Rows) < 16 {
 		tb.Fatalf("%d rows", len(v.Rows))
 	}
 	return k, v.KeyID, v.Rows
