@@ -2,6 +2,7 @@ package kms_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/pgtest"
+	"github.com/sealkeep/sealkeep/internal/sensitive"
 	"github.com/sealkeep/sealkeep/internal/vault"
 	"github.com/sealkeep/sealkeep/test/kmsserver/kmsd"
 	"github.com/sealkeep/sealkeep/test/kmsserver/kmstest"
@@ -276,4 +278,50 @@ func TestRewrap_MovesOneOfTwoWrappings(t *testing.T) {
 	want(t, f.serves(t, map[string]string{"VAULT_KMS_KEY_ID": next}), "a", http.StatusOK)
 	f.kms.State(t, next, kmsd.Disabled)
 	want(t, f.serves(t, map[string]string{"VAULT_KMS_KEY_ID": next, "VAULT_KMS_USE_RECOVERY": "true"}), "a", http.StatusOK)
+}
+
+// The keeper alone: what KMS is asked to move stays in its place, under a key that is allowed, and KMS must say what it did.
+func TestI5_AKeyIsMovedInItsPlaceAndFromAnAllowedKeyAlone(t *testing.T) {
+	t.Parallel()
+	s := kmstest.Start(t)
+	former, next, stranger := s.CreateKey(t, kmsd.CreateKey{}), s.CreateKey(t, kmsd.CreateKey{}), s.CreateKey(t, kmsd.CreateKey{})
+	allowed, err := kms.ParseARNs(former)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(key string) *kms.AWS {
+		keeper, err := kms.NewAWS(t.Context(), kms.AWSConfig{KeyID: key, Allowed: allowed, Region: kmstest.Region, Endpoint: s.URL})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(keeper.Close)
+		return keeper
+	}
+	here, elsewhere := kms.NewContext(kms.Text("name", "a")), kms.NewContext(kms.Text("name", "b"))
+	made, err := open(former).GenerateDataKey(t.Context(), here)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer made.Plaintext.Release()
+	keeper := open(next)
+	if _, _, err := keeper.ReEncrypt(t.Context(), made.Wrapped, former, elsewhere); !errors.Is(err, kms.ErrInvalidCiphertext) {
+		t.Errorf("in another place: %v", err)
+	}
+	before := s.Calls(t, "ReEncrypt")
+	if _, _, err := keeper.ReEncrypt(t.Context(), made.Wrapped, stranger, here); !errors.Is(err, kms.ErrUnknownKey) || s.Calls(t, "ReEncrypt") != before {
+		t.Errorf("from a key that isn't allowed: %v", err)
+	}
+	s.Misbehave(t, kmsd.Fault{Lie: true})
+	if _, _, err := keeper.ReEncrypt(t.Context(), made.Wrapped, former, here); !errors.Is(err, kms.ErrUnknownKey) {
+		t.Errorf("KMS names another key: %v", err)
+	}
+	s.Misbehave(t, kmsd.Fault{})
+	moved, movedID, err := keeper.ReEncrypt(t.Context(), made.Wrapped, former, here)
+	if err != nil || movedID != next {
+		t.Fatalf("moved to %s: %v", movedID, err)
+	}
+	opened, err := keeper.Decrypt(t.Context(), moved, movedID, here)
+	if err != nil || !sensitive.Equal(opened, made.Plaintext) {
+		t.Errorf("it doesn't open: %v", err)
+	}
 }
