@@ -185,7 +185,7 @@ func (v *Vault) decide(c Caller, op operation, who *identity, invalid error) err
 	if op.discloses() && !v.cfg.Allowlist.Contains(c.Address) {
 		return denied("the address is not in VAULT_ALLOWED_IPS")
 	}
-	if op.discloses() && v.cfg.ReadAuth == ReadAuthIP {
+	if op.rule == needsAddress || op.discloses() && v.cfg.ReadAuth == ReadAuthIP {
 		// Here a token names the actor if it is valid, and is ignored otherwise.
 		if invalid != nil && fault.KindOf(invalid) == fault.Unauthenticated {
 			return nil
@@ -193,8 +193,6 @@ func (v *Vault) decide(c Caller, op operation, who *identity, invalid error) err
 		return invalid
 	}
 	switch {
-	case op.rule == needsAddress:
-		return nil
 	case invalid != nil:
 		return invalid
 	case !who.hasToken():

@@ -136,6 +136,7 @@ func TestI6_ADeletedSecretThatIsBackIsRefusedByEveryUseCase(t *testing.T) {
 		"List":     func(v *vault.Vault) error { _, err := v.List(ctx, f.admin, vault.ListRequest{}); return err },
 	}
 	others := []string{
+		"Fetch", // by what was granted since
 		"Create", "Events", "Status", "CreateRole", "Roles", "Role", "SetRolePermissions", "DeleteRole", "CreateToken", "Tokens", "RevokeToken",
 	}
 	cases := 0

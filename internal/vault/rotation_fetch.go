@@ -52,10 +52,8 @@ func (r *Rotations) grantFetch(ctx context.Context, tx *postgres.Tx, a *attempt,
 var errNoFetch = fault.New(fault.Unauthenticated, "this token fetches nothing: it was used, or has expired, or was never issued; the event will be sent again")
 
 // Fetch discloses the version that a webhook's receiver was told of, once, to whoever brings the token of the event from an allowlisted
-// address. The token, which is the caller's in place of a role's, is gone from the commit of the record on, whether or not the answer arrives.
-func (v *Vault) Fetch(ctx context.Context, c Caller) (*Secret, error) {
-	token := c.Token
-	c.Token = sensitive.Bytes{} // it is no role's
+// address. The token is gone from the commit of the record on, whether or not the answer arrives.
+func (v *Vault) Fetch(ctx context.Context, c Caller, token sensitive.Bytes) (*Secret, error) {
 	op := operation{action: ActionRotationFetch, rule: needsAddress}
 	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) (*Secret, error) {
 		fingerprint, err := access.ParseFetchToken(token.Reveal())

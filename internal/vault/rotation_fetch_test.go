@@ -44,7 +44,7 @@ func TestRotation_AReceiverFetchesAValueOnce(t *testing.T) {
 		t.Errorf("%d keys sign", len(d.Keys))
 	}
 	fetch := func(token sensitive.Bytes, address string) (*vault.Secret, error) {
-		return f.vault.Fetch(t.Context(), vault.Caller{Address: netip.MustParseAddr(address), Token: token, RequestID: "fetch"})
+		return f.vault.Fetch(t.Context(), vault.Caller{Address: netip.MustParseAddr(address), RequestID: "fetch"}, token)
 	}
 	t.Run("not from any address", func(t *testing.T) {
 		if _, err := fetch(d.Fetch, "192.0.2.1"); fault.KindOf(err) != fault.Denied {
