@@ -55,12 +55,12 @@ type examiner struct {
 	report *Examination
 	told   *told // nil unless the trail is compared
 	// sure tells that the trail is whole: what it doesn't tell of never happened.
-	sure    bool
-	made    time.Time // the vault's making
+	sure bool
+	made time.Time // the vault's making
 	// Versions that lack a wrapping, and that are under another master key than the one in use.
 	lacking, elsewhere int64
-	grants  *authority
-	options ExamineOptions
+	grants             *authority
+	options            ExamineOptions
 }
 
 // Examine checks a vault from outside, for whoever holds the database and the key keeper: the schema, rights and guards of the

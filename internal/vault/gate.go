@@ -206,7 +206,7 @@ func (v *Vault) decide(c Caller, op operation, who *identity, invalid error) err
 		allowed = who.rules.Allows(op.right, op.name)
 	case needsAnyRight:
 		allowed = who.rules.AllowsAny(op.name)
-	case needsToken, needsReaderOfEach:
+	case needsToken, needsReaderOfEach, needsAddress:
 		allowed = true
 	case needsReader:
 		allowed = v.mayDisclose(c, who, op.name)

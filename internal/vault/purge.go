@@ -96,7 +96,9 @@ const (
 func (r *Rotations) sweep(ctx context.Context) error {
 	q := r.v.db
 	for _, remove := range []func() (int64, error){
-		func() (int64, error) { return q.SweepJobs(ctx, db.SweepJobsParams{KeepDays: sweepKeepDays, MaxRows: sweepBatch}) },
+		func() (int64, error) {
+			return q.SweepJobs(ctx, db.SweepJobsParams{KeepDays: sweepKeepDays, MaxRows: sweepBatch})
+		},
 		func() (int64, error) { return q.SweepIdempotencyKeys(ctx, sweepBatch) },
 		func() (int64, error) { return q.SweepFetches(ctx, sweepBatch) },
 	} {

@@ -26,9 +26,6 @@ type Probe struct {
 // probeHold is how long a probe that was claimed is left to whoever claimed it.
 const probeHold = time.Minute
 
-// untried is the class of what was never tried.
-const untried = "untried"
-
 // Probes claims at most limit tries that are due.
 func (r *Rotations) Probes(ctx context.Context, limit int) ([]Probe, error) {
 	rows := int32(limit) //nolint:gosec // some dozens
