@@ -68,3 +68,9 @@ func IsUniqueViolation(err error) bool {
 
 // IsNotFound tells that a query for one row found none.
 func IsNotFound(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
+
+// IsLockTimeout tells that somebody held a lock for longer than a session waits for one.
+func IsLockTimeout(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && refused.Code == "55P03"
+}

@@ -20,6 +20,28 @@ type VaultDeletedSecret struct {
 	KeyID     *uuid.UUID
 }
 
+type VaultRotationJob struct {
+	ID          uuid.UUID
+	SecretID    uuid.UUID
+	Reason      string
+	DueAt       time.Time
+	BaseVersion int64
+	EnqueuedAt  time.Time
+	RunAt       time.Time
+	Attempt     int32
+	ClaimedBy   *string
+	// Fences: whoever holds another one, or none, changes nothing of the job nor by it.
+	ClaimID        *uuid.UUID
+	LeaseExpiresAt *time.Time
+	CompletedAt    *time.Time
+	Outcome        *string
+	Error          *string
+	Step           string
+	StartedAt      *time.Time
+	DeadAt         *time.Time
+	Class          *string
+}
+
 type VaultSecret struct {
 	ID                   uuid.UUID
 	Name                 string
