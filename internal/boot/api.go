@@ -7,6 +7,7 @@ import (
 	"net"
 
 	"github.com/sealkeep/sealkeep/internal/httpapi"
+	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/process"
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
@@ -38,7 +39,7 @@ func NewAPI(ctx context.Context, cfg *API, log *slog.Logger) (*APIProcess, error
 }
 
 func (p *APIProcess) build(ctx context.Context, cfg *API, log *slog.Logger) error {
-	err := p.begin(ctx, "api", "vault_api", cfg.Service, &cfg.keys, log)
+	err := p.begin(ctx, "api", "vault_api", cfg.Service, &cfg.keys, log, integrity.PurposeIdempotency)
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ type service struct {
 
 // begin opens what a service stands on, for a program that works with the rights of a group role. It waits for a primary. The caller
 // must close the service, also after an error.
-func (s *service) begin(ctx context.Context, program, group string, cfg config.Service, k *keys, log *slog.Logger) error {
+func (s *service) begin(ctx context.Context, program, group string, cfg config.Service, k *keys, log *slog.Logger, more ...integrity.Purpose) error {
 	warn(log, &cfg)
 	s.log, s.cfg, s.metrics = log, cfg, telemetry.NewRegistry(program, process.Version)
 	name, err := processName(program, randomness.Reader)
@@ -63,7 +63,7 @@ func (s *service) begin(ctx context.Context, program, group string, cfg config.S
 	if err := s.openDatabase(ctx, name, group); err != nil {
 		return err
 	}
-	if err := s.openVault(ctx); err != nil {
+	if err := s.openVault(ctx, append(more, integrity.PurposeRow, integrity.PurposeAudit)); err != nil {
 		return err
 	}
 	if s.cached, err = s.cache(s.keeper); err != nil {
@@ -102,7 +102,7 @@ func (s *service) openDatabase(ctx context.Context, name, group string) error {
 }
 
 // openVault opens the keyring of the vault that the database holds.
-func (s *service) openVault(ctx context.Context) error {
+func (s *service) openVault(ctx context.Context, purposes []integrity.Purpose) error {
 	vaultID, initialised, err := vault.LoadIdentity(ctx, s.database)
 	if err != nil {
 		return err
@@ -110,7 +110,7 @@ func (s *service) openVault(ctx context.Context) error {
 	if !initialised {
 		return errors.New("the database holds no vault: run `sealkeep init`")
 	}
-	if s.keyring, err = vault.OpenKeyring(ctx, s.database, s.keeper, vaultID, integrity.PurposeRow, integrity.PurposeAudit); err != nil {
+	if s.keyring, err = vault.OpenKeyring(ctx, s.database, s.keeper, vaultID, purposes...); err != nil {
 		return err
 	}
 	s.release.add(s.keyring.Close)

@@ -62,7 +62,7 @@ type api struct {
 }
 
 // New returns the handler of the public listener. It holds no resources and starts no goroutines; requests that it was
-// given finish by themselves, within half a minute. It can be used by any number of servers at once. An error means that
+// given finish by themselves, within half a minute, or a minute more if they wait for a job. It can be used by any number of servers at once. An error means that
 // v is nil or that the metrics could not be registered, as when a registry is used for two handlers.
 func New(v *vault.Vault, cfg Config) (http.Handler, error) {
 	a, err := newAPI(v, cfg)

@@ -56,6 +56,10 @@ func (x *exchange) fail(err error) {
 		h.Set("WWW-Authenticate", "Bearer")
 	case fault.Unavailable:
 		h.Set("Retry-After", seconds(max(retryAfter, time.Second)))
+	case fault.Conflict:
+		if retryAfter > 0 {
+			h.Set("Retry-After", seconds(retryAfter))
+		}
 	case fault.Throttled:
 		h.Set("Retry-After", seconds(max(retryAfter, time.Second)))
 	case fault.TooLarge:

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
+	"github.com/sealkeep/sealkeep/internal/telemetry"
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
 
@@ -56,6 +57,9 @@ type exchange struct {
 
 const unmatched = "unmatched"
 
+// answerTime is what the server leaves for writing an answer once a request's time is up.
+const answerTime = 5 * time.Second
+
 func (a *api) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{
 		recorder: recorder{ResponseWriter: w, conn: directOf(r)},
@@ -77,6 +81,13 @@ func (a *api) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 // authenticate takes the token out of the headers. Whoever calls it releases x.token.
 func (x *exchange) authenticate() {
 	x.token, x.tokenErr = access.ParseAuthorization(x.request.Header[authorization])
+}
+
+// prolong lets a request that waits for something take longer than others, and its answer be written then.
+func (x *exchange) prolong(by time.Duration, now time.Time) {
+	x.ctx = telemetry.WithRequestID(x.limit.prolong(x.request, by), x.id)
+	// A writer that knows no deadline has none.
+	_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(now.Add(requestTimeout + by + answerTime))
 }
 
 func (x *exchange) caller() vault.Caller {

@@ -45,7 +45,7 @@ func newEdge(t *testing.T, change ...func(*Config)) *edge {
 // route adds a route whose handler is the test's.
 func (e *edge) route(r route, handle func(context.Context, *exchange) error) {
 	r.handle = func(_ *api, ctx context.Context, x *exchange) error { return handle(ctx, x) }
-	e.engine.Handle(r.method, strings.ReplaceAll(r.pattern, "{name}", ":name"), e.onRoute(r))
+	e.engine.Handle(r.method, ginPath(r.pattern), e.onRoute(r))
 }
 
 func (e *edge) do(r *http.Request) *httptest.ResponseRecorder {

@@ -16,6 +16,7 @@ const (
 	contentType         = "Content-Type"
 	date                = "Date"
 	etag                = "Etag"
+	idempotencyKey      = "Idempotency-Key"
 	ifMatch             = "If-Match"
 	ifNoneMatch         = "If-None-Match"
 	location            = "Location"

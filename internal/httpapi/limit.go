@@ -83,6 +83,19 @@ func (l *limit) start(r *http.Request, now time.Time) (ctx context.Context) {
 	return l
 }
 
+// prolong gives a request more time than others, from now on.
+func (l *limit) prolong(r *http.Request, by time.Duration) context.Context {
+	if l.timer == nil {
+		l.end()
+		var ctx context.Context
+		ctx, l.end = context.WithTimeout(r.Context(), requestTimeout+by)
+		return ctx
+	}
+	l.deadline = l.deadline.Add(by)
+	l.timer.Reset(requestTimeout + by)
+	return l
+}
+
 func (l *limit) stop() {
 	if l.timer == nil {
 		l.end()

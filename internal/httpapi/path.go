@@ -9,7 +9,10 @@ import (
 	"github.com/sealkeep/sealkeep/internal/secret"
 )
 
-const secretsPrefix = "/v1/secrets/"
+const (
+	secretsPrefix = "/v1/secrets/"
+	jobsPrefix    = "/v1/jobs/"
+)
 
 // The verbs: last segments of a path that name an operation on the secret before them. No name ends in one.
 const (
@@ -17,10 +20,14 @@ const (
 	verbRotate   = "rotate"
 	verbVerify   = "verify"
 	verbVersions = "versions"
+	verbJobs     = "jobs"
+	verbRollback = "rollback"
+	verbPause    = "pause"
+	verbResume   = "resume"
 )
 
 var (
-	verbs    = []string{verbRotate, verbVerify, verbVersions}
+	verbs    = []string{verbRotate, verbVerify, verbVersions, verbJobs, verbRollback, verbPause, verbResume}
 	reserved = secret.ReservedSegments()
 )
 

@@ -67,6 +67,28 @@ func queryInt(query map[string]string, name string) (int, error) {
 	return n, nil
 }
 
+// queryWait gives how long to wait for a job, or 0 if the parameter is absent.
+func queryWait(query map[string]string) (time.Duration, error) {
+	s, ok := query["wait"]
+	if !ok {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || s[0] == '+' || n < 0 || n > maxWait {
+		return 0, fault.Newf(fault.Invalid, "query parameter wait must be a whole number of seconds from 0 to %d", maxWait)
+	}
+	return time.Duration(n) * time.Second, nil
+}
+
+// requestKey reads Idempotency-Key. What it looks like is the vault's to say.
+func requestKey(h http.Header) (string, error) {
+	lines := h[idempotencyKey]
+	if len(lines) > 1 || len(lines) == 1 && lines[0] == "" {
+		return "", fault.New(fault.Invalid, "Idempotency-Key is given once, and isn't empty")
+	}
+	return strings.Join(lines, ""), nil
+}
+
 // queryTime gives the time in a parameter, or the zero time if it is absent.
 func queryTime(query map[string]string, name string) (time.Time, error) {
 	s, ok := query[name]
@@ -108,13 +130,17 @@ func eventsRequest(query map[string]string) (r vault.EventsRequest, err error) {
 
 // checkConditions refuses conditions that the route would not honour. A change that was meant to be guarded must not go
 // through unguarded; on requests that change nothing an unhonoured If-None-Match is harmless.
-func checkConditions(r *http.Request, honoured string) error {
+func checkConditions(r *http.Request, of *route) error {
+	honoured := of.condition
 	if honoured != ifMatch && len(r.Header[ifMatch]) > 0 {
 		return fault.New(fault.Invalid, "If-Match is only for PUT and DELETE of a secret")
 	}
 	safe := r.Method == http.MethodGet
 	if honoured != ifNoneMatch && !safe && len(r.Header[ifNoneMatch]) > 0 {
 		return fault.New(fault.Invalid, "If-None-Match is only for GET of a secret")
+	}
+	if !of.idempotent && !safe && len(r.Header[idempotencyKey]) > 0 {
+		return fault.New(fault.Invalid, "Idempotency-Key is only for creating, rotating and rolling back a secret: what else there is can be sent again without it")
 	}
 	return nil
 }

@@ -10,8 +10,6 @@ import (
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
 
-var errNoTargets = fault.New(fault.Invalid, "rotation targets are not available in this release: leave target out")
-
 // into reads a value with read and puts it into dst.
 func into[T any](read func(field string) (T, error), dst *T) func(string) error {
 	return func(field string) (err error) {
@@ -30,14 +28,14 @@ func orNull[T any](d decoder, read func(field string) (T, error), dst *T) func(s
 	}
 }
 
-// pointer is orNull for a number whose absence counts.
-func pointer(d decoder, dst **int64) func(string) error {
+// pointer is orNull for what counts as absent.
+func pointer[T any](d decoder, read func(field string) (T, error), dst **T) func(string) error {
 	return func(field string) error {
 		if null, err := d.null(); null || err != nil {
 			return err
 		}
-		n, err := d.integer(field)
-		*dst = &n
+		v, err := read(field)
+		*dst = &v
 		return err
 	}
 }
@@ -51,16 +49,6 @@ func optional[T any](d decoder, read func(field string) (T, error), dst *vault.O
 		}
 		dst.Value, err = read(field)
 		return err
-	}
-}
-
-// target takes no target, which is all there can be in this release.
-func target(d decoder) func(string) error {
-	return func(string) error {
-		if null, err := d.null(); null || err != nil {
-			return err
-		}
-		return errNoTargets
 	}
 }
 
@@ -94,10 +82,14 @@ func decodeCreate(body []byte) (r vault.CreateRequest, err error) {
 			"name":                   into(d.text, &r.Name),
 			"kind":                   into(d.text, &r.Kind),
 			"description":            orNull(d, d.text, &r.Description),
-			"rotation_interval_secs": pointer(d, &r.RotationIntervalSecs),
+			"rotation_interval_secs": pointer(d, d.integer, &r.RotationIntervalSecs),
 			"grace_period_secs":      orNull(d, d.integer, &r.GracePeriodSecs),
 			"custom_metadata":        orNull(d, d.textMap, &r.CustomMetadata),
-			"target":                 target(d),
+			"rotation_schedule":      pointer(d, d.schedule, &r.Schedule),
+			"password_policy":        pointer(d, d.policy, &r.PasswordPolicy),
+			"login_hosts":            orNull(d, d.texts, &r.LoginHosts),
+			"target":                 pointer(d, d.target, &r.Target),
+			"rotate_on_create":       orNull(d, d.boolean, &r.RotateOnCreate),
 		})
 	})
 	switch {
@@ -118,7 +110,10 @@ func decodeUpdate(body []byte) (r vault.UpdateRequest, err error) {
 			"rotation_interval_secs": optional(d, d.integer, &r.RotationIntervalSecs),
 			"grace_period_secs":      optional(d, d.integer, &r.GracePeriodSecs),
 			"custom_metadata":        optional(d, d.textMap, &r.CustomMetadata),
-			"target":                 target(d),
+			"rotation_schedule":      optional(d, d.schedule, &r.Schedule),
+			"password_policy":        optional(d, d.policy, &r.PasswordPolicy),
+			"login_hosts":            optional(d, d.texts, &r.LoginHosts),
+			"target":                 optional(d, d.target, &r.Target),
 			"name":                   fixed,
 			"kind":                   fixed,
 			"format":                 fixed,
@@ -136,6 +131,15 @@ func decodeVerify(body []byte) (g vault.Given, err error) {
 		}
 	})
 	return g, err
+}
+
+// decodeRollback reads the body of POST /v1/secrets/{name}/rollback.
+func decodeRollback(body []byte, r *vault.RollbackRequest) error {
+	err := decodeDocument(body, func(d decoder) members { return members{"version": into(d.integer, &r.Version)} })
+	if err == nil && r.Version == 0 {
+		err = required("version")
+	}
+	return err
 }
 
 // decodeEmpty reads a body that says nothing: none at all, or {}.
@@ -227,7 +231,7 @@ func decodeToken(body []byte) (r vault.TokenRequest, err error) {
 		return members{
 			"name":            into(d.text, &r.Name),
 			"role":            into(d.text, &r.Role),
-			"expires_in_secs": pointer(d, &r.ExpiresInSecs),
+			"expires_in_secs": pointer(d, d.integer, &r.ExpiresInSecs),
 		}
 	})
 	switch {

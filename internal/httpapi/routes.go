@@ -17,13 +17,15 @@ import (
 // runs.
 type route struct {
 	method string
-	// pattern is the path as docs/openapi.yaml has it. At most one segment, {name}, varies.
+	// pattern is the path as docs/openapi.yaml has it. At most one segment varies, {name} or {id}.
 	pattern string
 	body    bodyRule
 	// query lists the known parameters.
 	query []string
 	// condition is the one conditional header that is honoured, or empty.
 	condition string
+	// idempotent tells that an Idempotency-Key is honoured.
+	idempotent bool
 	// probe marks what asks for nothing: no token is read, no query refused.
 	probe  bool
 	handle func(*api, context.Context, *exchange) error
@@ -46,12 +48,16 @@ const (
 // routes lists the whole API.
 func routes() []route {
 	return []route{
-		{method: http.MethodPost, pattern: "/v1/secrets", body: bodyRequired, handle: (*api).createSecret},
+		{method: http.MethodPost, pattern: "/v1/secrets", body: bodyRequired, idempotent: true, handle: (*api).createSecret},
 		{method: http.MethodGet, pattern: "/v1/secrets", query: []string{"prefix", "limit", "cursor"}, handle: (*api).listSecrets},
 		{method: http.MethodGet, pattern: secretPattern, query: []string{"version"}, condition: ifNoneMatch, handle: (*api).readSecret},
 		{method: http.MethodPut, pattern: secretPattern, body: bodyRequired, condition: ifMatch, handle: (*api).updateSecret},
 		{method: http.MethodDelete, pattern: secretPattern, condition: ifMatch, handle: (*api).deleteSecret},
-		{method: http.MethodPost, pattern: secretPattern + "/" + verbRotate, body: bodyOptional, handle: (*api).rotateSecret},
+		{method: http.MethodPost, pattern: secretPattern + "/" + verbRotate, body: bodyOptional, query: []string{"wait"}, idempotent: true, handle: (*api).rotateSecret},
+		{method: http.MethodPost, pattern: secretPattern + "/" + verbRollback, body: bodyRequired, query: []string{"wait"}, idempotent: true, handle: (*api).rollbackSecret},
+		{method: http.MethodPost, pattern: secretPattern + "/" + verbPause, body: bodyOptional, handle: (*api).pauseSecret},
+		{method: http.MethodPost, pattern: secretPattern + "/" + verbResume, body: bodyOptional, handle: (*api).resumeSecret},
+		{method: http.MethodGet, pattern: secretPattern + "/" + verbJobs, query: []string{"state", "limit", "cursor"}, handle: (*api).listJobs},
 		{method: http.MethodPost, pattern: secretPattern + "/" + verbVerify, body: bodyRequired, handle: (*api).verifySecret},
 		{method: http.MethodGet, pattern: secretPattern + "/" + verbVersions, handle: (*api).listVersions},
 		{method: http.MethodPost, pattern: "/v1/batch/secrets", body: bodyRequired, handle: (*api).readBatch},
@@ -64,6 +70,14 @@ func routes() []route {
 		{method: http.MethodPost, pattern: "/v1/tokens", body: bodyRequired, handle: (*api).createToken},
 		{method: http.MethodGet, pattern: "/v1/tokens", handle: (*api).listTokens},
 		{method: http.MethodDelete, pattern: "/v1/tokens/{name}", handle: (*api).revokeToken},
+
+		{method: http.MethodGet, pattern: "/v1/jobs", query: []string{"state", "prefix", "limit", "cursor"}, handle: (*api).listJobs},
+		{method: http.MethodGet, pattern: "/v1/jobs/{id}", handle: (*api).readJob},
+		{method: http.MethodPost, pattern: "/v1/jobs/{id}/retry", body: bodyOptional, handle: (*api).retryJob},
+		{method: http.MethodPost, pattern: "/v1/jobs/{id}/cancel", body: bodyOptional, handle: (*api).cancelJob},
+		{method: http.MethodGet, pattern: "/v1/rotation", handle: (*api).readRotation},
+		{method: http.MethodPost, pattern: "/v1/rotation/pause", body: bodyOptional, handle: (*api).pauseRotation},
+		{method: http.MethodPost, pattern: "/v1/rotation/resume", body: bodyOptional, handle: (*api).resumeRotation},
 
 		{method: http.MethodGet, pattern: "/v1/audit", query: []string{"limit", "since", "until"}, handle: (*api).listEvents},
 		{method: http.MethodGet, pattern: "/v1/status", handle: (*api).status},
@@ -80,7 +94,7 @@ func (a *api) register() {
 	for _, r := range routes() {
 		below, onSecret := strings.CutPrefix(r.pattern, secretPattern)
 		if !onSecret {
-			a.engine.Handle(r.method, strings.ReplaceAll(r.pattern, "{name}", ":name"), a.onRoute(r))
+			a.engine.Handle(r.method, ginPath(r.pattern), a.onRoute(r))
 			continue
 		}
 		verb := strings.TrimPrefix(below, "/")
@@ -108,8 +122,11 @@ func exchangeOf(c *gin.Context) *exchange {
 	return x
 }
 
+// ginPath gives a pattern as gin has it.
+func ginPath(pattern string) string { return strings.NewReplacer("{", ":", "}", "").Replace(pattern) }
+
 func (a *api) onRoute(r route) gin.HandlerFunc {
-	at := slices.Index(strings.Split(r.pattern, "/"), "{name}")
+	at := slices.IndexFunc(strings.Split(r.pattern, "/"), func(segment string) bool { return strings.HasPrefix(segment, "{") })
 	return func(c *gin.Context) {
 		x := exchangeOf(c)
 		x.route = r.pattern
@@ -124,7 +141,7 @@ func (a *api) onRoute(r route) gin.HandlerFunc {
 	}
 }
 
-// entityName takes the name of a role or token out of a path as it was sent, of which it is segment number at.
+// entityName takes the name of a role or token, or the id of a job, out of a path as it was sent, of which it is segment number at.
 func entityName(raw string, at int) (string, error) {
 	name, err := url.PathUnescape(strings.Split(raw, "/")[at])
 	if err != nil {
@@ -212,7 +229,7 @@ func (a *api) admit(x *exchange, r *route) (err error) {
 		if x.query, err = parseQuery(x.request.URL.RawQuery, r.query); err != nil {
 			return err
 		}
-		if err = checkConditions(x.request, r.condition); err != nil {
+		if err = checkConditions(x.request, r); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,9 @@ func (a *api) createSecret(ctx context.Context, x *exchange) error {
 	if err != nil {
 		return err
 	}
+	if r.IdempotencyKey, err = requestKey(x.request.Header); err != nil {
+		return err
+	}
 	s, err := a.vault.Create(ctx, x.caller(), r)
 	if err != nil {
 		return err
@@ -84,17 +87,6 @@ func (a *api) deleteSecret(ctx context.Context, x *exchange) error {
 		return err
 	}
 	return x.empty()
-}
-
-func (a *api) rotateSecret(ctx context.Context, x *exchange) error {
-	if err := decodeEmpty(x.body); err != nil {
-		return err
-	}
-	s, err := a.vault.Rotate(ctx, x.caller(), x.name)
-	if err != nil {
-		return err
-	}
-	return x.secret(http.StatusOK, s)
 }
 
 func (a *api) verifySecret(ctx context.Context, x *exchange) error {

@@ -26,6 +26,11 @@ type metadataView struct {
 	Format               string            `json:"format"`
 	Description          string            `json:"description"`
 	RotationIntervalSecs *int64            `json:"rotation_interval_secs"`
+	RotationSchedule     *scheduleView     `json:"rotation_schedule"`
+	Paused               bool              `json:"paused"`
+	PasswordPolicy       *policyView       `json:"password_policy"`
+	LoginHosts           []string          `json:"login_hosts"`
+	Target               any               `json:"target"`
 	GracePeriodSecs      int64             `json:"grace_period_secs"`
 	Version              int64             `json:"version"`
 	NextRotationAt       *string           `json:"next_rotation_at"`
@@ -41,6 +46,11 @@ func viewMetadata(m vault.Metadata) metadataView {
 		Format:               string(m.Format),
 		Description:          m.Description,
 		RotationIntervalSecs: m.RotationIntervalSecs,
+		RotationSchedule:     viewSchedule(m.Rotation.Schedule),
+		Paused:               m.Rotation.Paused,
+		PasswordPolicy:       viewPolicy(m.Rotation.Policy),
+		LoginHosts:           m.Rotation.LoginHosts,
+		Target:               viewTarget(m.Target),
 		GracePeriodSecs:      m.GracePeriodSecs,
 		Version:              m.Version,
 		NextRotationAt:       optionalTime(m.NextRotationAt),
@@ -166,6 +176,7 @@ type statusView struct {
 	Secrets       int64          `json:"secrets"`
 	Versions      int64          `json:"versions"`
 	Overdue       int64          `json:"overdue"`
+	Rotation      rotationView   `json:"rotation"`
 	Database      databaseView   `json:"database"`
 	Audit         auditView      `json:"audit"`
 	KMS           keyManagerView `json:"kms"`
@@ -224,7 +235,7 @@ func viewRewrap(s *vault.RewrapStatus) *rewrapView {
 func viewStatus(version string, s *vault.Status) statusView {
 	return statusView{
 		Version: version, VaultID: s.VaultID.String(), ReadAuth: s.ReadAuth, SchemaVersion: s.SchemaVersion,
-		Secrets: s.Secrets, Versions: s.Versions, Overdue: s.Overdue,
+		Secrets: s.Secrets, Versions: s.Versions, Overdue: s.Overdue, Rotation: viewRotation(s.Rotation),
 		Database: databaseView(s.Database), Audit: auditView(s.Audit), KMS: keyManagerView{
 			Mode: s.KMS.Mode, KeyID: s.KMS.KeyID, State: s.KMS.State, Since: optionalTime(orNil(s.KMS.Since)), LastError: orNil(s.KMS.LastError),
 			LastErrorAt: optionalTime(orNil(s.KMS.LastErrorAt)), Breaker: s.KMS.Breaker,

@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -41,20 +42,39 @@ func (v *Vault) Create(ctx context.Context, c Caller, r CreateRequest) (*Secret,
 		if err := a.mayTarget(ctx, settings, secret.Settings{}); err != nil {
 			return nil, err
 		}
-		material, err := v.initial(kind, settings.Rotation.Policy, r.Given)
+		o, err := a.once(r.IdempotencyKey, r.canonical(settings), r.Given.Value, r.Given.Binary, r.Given.Username, r.Given.Password)
 		if err != nil {
 			return nil, err
 		}
-		s, err := v.insert(ctx, a, name, settings, material, r.RotateOnCreate)
-		if err != nil || s.Material == nil {
-			material.Release()
+		made, err := o.do(ctx, func() (*Rotated, error) {
+			material, err := v.initial(kind, settings.Rotation.Policy, r.Given)
+			if err != nil {
+				return nil, err
+			}
+			s, err := v.insert(ctx, a, name, settings, material, r.RotateOnCreate, o)
+			if err != nil || s.Material == nil {
+				material.Release()
+			}
+			return &Rotated{Secret: s}, err
+		})
+		if err != nil {
+			return nil, err
 		}
-		return s, err
+		return made.Secret, nil
 	})
 }
 
+// canonical is what a request says beside its name and its material, in one form whatever it was written in.
+func (r *CreateRequest) canonical(s secret.Settings) [][]byte {
+	return [][]byte{
+		[]byte(s.Kind), []byte(s.Description), strconv.AppendInt(nil, int64(s.RotationInterval/time.Second), 10),
+		strconv.AppendInt(nil, int64(s.GracePeriod/time.Second), 10), s.Rotation.Encode(), s.Target.Encode(),
+		secret.EncodeCustomMetadata(s.CustomMetadata), strconv.AppendBool(nil, r.RotateOnCreate),
+	}
+}
+
 // insert seals and stores the first version. The material is the answer's only if the caller may read it.
-func (v *Vault) insert(ctx context.Context, a *attempt, name secret.Name, settings secret.Settings, m secret.Material, dueNow bool) (*Secret, error) {
+func (v *Vault) insert(ctx context.Context, a *attempt, name secret.Name, settings secret.Settings, m secret.Material, dueNow bool, o *once) (*Secret, error) {
 	if err := suits(settings, m); err != nil {
 		return nil, err
 	}
@@ -76,6 +96,9 @@ func (v *Vault) insert(ctx context.Context, a *attempt, name secret.Name, settin
 		return nil, err
 	}
 	err = a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
+		if err := o.take(ctx, tx); err != nil {
+			return err
+		}
 		since := v.seen.begin()
 		err := tx.InsertSecret(ctx, params)
 		if postgres.IsUniqueViolation(err) {
@@ -85,7 +108,10 @@ func (v *Vault) insert(ctx context.Context, a *attempt, name secret.Name, settin
 			return err
 		}
 		// The name is free. Whoever bore it must have been deleted by the vault: one that somebody removed isn't replaced in silence.
-		return a.alarm(ctx, name.String(), nil, v.checkMissing(ctx, tx, name.String(), since))
+		if err := a.alarm(ctx, name.String(), nil, v.checkMissing(ctx, tx, name.String(), since)); err != nil {
+			return err
+		}
+		return o.keep(ctx, tx, id, &sealed.uid, nil)
 	})
 	if err != nil {
 		return nil, err

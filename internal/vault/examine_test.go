@@ -48,7 +48,7 @@ func TestI6_TablesThatWerePutBackAreFoundAgainstTheTrail(t *testing.T) {
 	f.keepSecrets("old")
 	f.keepGrants("old")
 
-	s, err := f.vault.Rotate(ctx, f.admin, "rolled")
+	s, err := f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "rolled"})
 	must(t, err)
 	s.Release()
 	must(t, f.vault.Delete(ctx, f.admin, "deleted", vault.Precondition{}))
@@ -117,7 +117,7 @@ func TestI6_AnExaminationUnderLoadFindsNothing(t *testing.T) {
 				if s, err := f.vault.Create(ctx, f.admin, vault.CreateRequest{Name: name, Kind: "manual", Given: text("v")}); err == nil {
 					s.Release()
 				}
-				if s, err := f.vault.Rotate(ctx, f.admin, "busy"); err == nil {
+				if s, err := f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "busy"}); err == nil {
 					s.Release()
 				}
 				if _, err := f.vault.CreateRole(ctx, f.admin, vault.RoleRequest{Name: name}); err == nil {

@@ -33,7 +33,7 @@ func TestI6_MetadataCountsOnlyAsTheVaultWroteIt(t *testing.T) {
 	f := setup(t)
 	ctx := context.Background()
 	f.automatic("victim", 3600)
-	s, err := f.vault.Rotate(ctx, f.admin, "victim")
+	s, err := f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "victim"})
 	must(t, err)
 	s.Release()
 	f.automatic("other", 60)
@@ -62,7 +62,7 @@ func TestI6_MetadataCountsOnlyAsTheVaultWroteIt(t *testing.T) {
 			wantKind(t, err, fault.Unavailable)
 			_, err = f.vault.Update(ctx, f.admin, description)
 			wantKind(t, err, fault.Internal)
-			_, err = f.vault.Rotate(ctx, f.admin, "victim")
+			_, err = f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "victim"})
 			wantKind(t, err, fault.Internal)
 			wantKind(t, f.vault.Delete(ctx, f.admin, "victim", vault.Precondition{}), fault.Internal)
 			_, err = f.vault.Versions(ctx, f.admin, "victim")
@@ -87,7 +87,7 @@ func TestI6_AChangeNeverVouchesForAVersionThatSomebodyPutThere(t *testing.T) {
 	ctx := context.Background()
 	f.automatic("victim", 3600)
 	for range 2 {
-		s, err := f.vault.Rotate(ctx, f.admin, "victim")
+		s, err := f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "victim"})
 		must(t, err)
 		s.Release()
 	}
@@ -102,7 +102,7 @@ func TestI6_AChangeNeverVouchesForAVersionThatSomebodyPutThere(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f.db.Exec(t, sql)
-			_, err := f.vault.Rotate(ctx, f.as(name), "victim")
+			_, err := f.vault.Rotate(ctx, f.as(name), vault.RotateRequest{Name: "victim"})
 			wantKind(t, err, fault.Internal)
 			if got := f.outcomes(name); len(got) != 1 || got[0] != "secret.rotate unverifiable" {
 				t.Errorf("records %q", got)
@@ -121,7 +121,7 @@ func TestI6_AChangeNeverVouchesForAVersionThatSomebodyPutThere(t *testing.T) {
 			f.putBackSecrets("kept")
 		})
 	}
-	s, err := f.vault.Rotate(ctx, f.admin, "victim")
+	s, err := f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "victim"})
 	must(t, err)
 	s.Release()
 }
@@ -134,7 +134,7 @@ func TestI6_AnOlderStateThatIsPutBackWholeIsRefused(t *testing.T) {
 	reader := f.other() // which only reads
 	must(t, reader.reads(f.admin, "s"))
 	f.keepSecrets("before")
-	s, err := f.vault.Rotate(ctx, f.admin, "s")
+	s, err := f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "s"})
 	must(t, err)
 	s.Release()
 	must(t, reader.reads(f.admin, "s"))
@@ -149,7 +149,7 @@ func TestI6_AnOlderStateThatIsPutBackWholeIsRefused(t *testing.T) {
 			t.Errorf("%s: no alarm", who)
 		}
 	}
-	_, err = f.vault.Rotate(ctx, f.admin, "s")
+	_, err = f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "s"})
 	wantKind(t, err, fault.Internal)
 	_, err = f.vault.List(ctx, f.admin, vault.ListRequest{})
 	wantKind(t, err, fault.Internal)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/sensitive"
@@ -32,6 +34,10 @@ func useCases(v *vault.Vault) []useCase {
 		vault.ReadRequest{Name: "probe"},
 		vault.UpdateRequest{Name: "probe", Given: text("x")},
 		vault.ListRequest{},
+		vault.RotateRequest{Name: "probe"},
+		vault.RollbackRequest{Name: "probe", Version: 1},
+		vault.JobsRequest{},
+		uuid.UUID{1},
 		vault.EventsRequest{},
 		vault.RoleRequest{Name: "probe"},
 		vault.TokenRequest{Name: "probe", Role: "probe"},
@@ -96,9 +102,11 @@ func TestI4_EveryUseCaseDeniesWhoMayNot(t *testing.T) {
 		"powerless-from-nowhere": {Token: powerless.Token},
 	}
 	// What a valid token may do without any right: see a list that is empty for it, and batches that omit everything.
-	harmless := map[string]bool{"List": true, "ReadBatch": true}
+	harmless := map[string]bool{"List": true, "ReadBatch": true, "Jobs": true}
 	// What asks for a token of its own, whatever a role's token may do.
 	own := map[string]bool{"Fetch": true}
+	// What is answered as if it didn't exist, because its secret's name is known only once it was found.
+	hidden := map[string]bool{"Job": true, "RetryJob": true, "CancelJob": true}
 	for who, caller := range callers {
 		for i, u := range cases {
 			caller.RequestID = who + "-" + u.name
@@ -115,6 +123,10 @@ func TestI4_EveryUseCaseDeniesWhoMayNot(t *testing.T) {
 				t.Errorf("%s may %s", who, u.name)
 				continue
 			}
+			if who == "powerless" && hidden[u.name] {
+				wantKind(t, err, fault.NotFound)
+				continue
+			}
 			if kind := fault.KindOf(err); kind != fault.Denied && kind != fault.Unauthenticated {
 				t.Errorf("%s: %s is refused as %s: %v", who, u.name, kind, err)
 			}
@@ -122,7 +134,7 @@ func TestI4_EveryUseCaseDeniesWhoMayNot(t *testing.T) {
 	}
 	t.Run("and the denials are recorded", func(t *testing.T) {
 		for _, u := range cases {
-			if harmless[u.name] || own[u.name] {
+			if harmless[u.name] || own[u.name] || hidden[u.name] {
 				continue
 			}
 			got := f.records("powerless-" + u.name)
@@ -198,21 +210,24 @@ func TestRightsOpenExactlyTheirUseCases(t *testing.T) {
 	f := setup(t)
 	// What each right lets its bearer do on a name that it covers.
 	rights := map[access.Action][]string{
-		access.Read:   {"Read", "Verify", "ReadBatch", "Versions", "List"},
-		access.Create: {"Create", "Versions", "List", "ReadBatch"},
-		access.Update: {"Update", "Versions", "List", "ReadBatch"},
-		access.Delete: {"Delete", "Versions", "List", "ReadBatch"},
-		access.Rotate: {"Rotate", "Versions", "List", "ReadBatch"},
-		access.Target: {"Versions", "List", "ReadBatch"},
+		access.Read:   {"Read", "Verify"},
+		access.Create: {"Create"},
+		access.Update: {"Update"},
+		access.Delete: {"Delete"},
+		access.Rotate: {"Rotate", "Rollback", "Pause", "Resume"},
+		access.Target: {},
 		access.AnyAction: {
-			"Read", "Verify", "ReadBatch", "Versions", "List", "Create", "Update", "Delete", "Rotate",
+			"Read", "Verify", "Create", "Update", "Delete", "Rotate", "Rollback", "Pause", "Resume",
 		},
 	}
+	// What any right at all opens; the last three ask for a job that doesn't exist.
+	always := []string{"Versions", "List", "ReadBatch", "Jobs", "Job", "RetryJob", "CancelJob"}
 	for _, action := range access.Actions() {
 		allowed, ok := rights[action]
 		if !ok {
 			t.Fatalf("what right %q opens isn't written down here", action)
 		}
+		allowed = append(slices.Clone(always), allowed...)
 		name := "holder-" + strings.ReplaceAll(string(action), "*", "any")
 		caller := f.token(name, access.Permission{Action: action, Path: "pro*"})
 		for _, u := range useCases(f.vault) {
@@ -301,7 +316,10 @@ func TestDenialDoesNotTellWhetherANameExists(t *testing.T) {
 			return err
 		},
 		func(n string) error { _, err := f.vault.Versions(context.Background(), c, n); return err },
-		func(n string) error { _, err := f.vault.Rotate(context.Background(), c, n); return err },
+		func(n string) error {
+			_, err := f.vault.Rotate(context.Background(), c, vault.RotateRequest{Name: n})
+			return err
+		},
 		func(n string) error { return f.vault.Delete(context.Background(), c, n, vault.Precondition{}) },
 		func(n string) error {
 			_, err := f.vault.Create(context.Background(), c, vault.CreateRequest{Name: n, Kind: "manual", Given: text("x")})

@@ -284,7 +284,7 @@ func TestRotation_VouchesForNothingThatDoesNotVerify(t *testing.T) {
 			f := setup(t)
 			ctx := context.Background()
 			f.automatic("victim", 3600)
-			s, err := f.vault.Rotate(ctx, f.admin, "victim")
+			s, err := f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "victim"})
 			must(t, err)
 			s.Release()
 			f.put("gone", "x")

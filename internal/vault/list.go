@@ -163,6 +163,8 @@ func (v *Vault) checkListed(ctx context.Context, row *db.ListSecretsRow, since i
 	return err
 }
 
+var errBadCursor = fault.New(fault.Invalid, "cursor isn't one that a page gave: start again without it")
+
 func pageLimit(limit int) (int, error) {
 	switch {
 	case limit == 0:
@@ -184,7 +186,7 @@ func parseCursor(cursor string) (string, error) {
 		_, err = secret.ParseName(string(raw))
 	}
 	if err != nil {
-		return "", fault.New(fault.Invalid, "cursor isn't one that a page gave: start again without it")
+		return "", errBadCursor
 	}
 	return string(raw), nil
 }

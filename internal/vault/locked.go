@@ -74,10 +74,18 @@ func (a *attempt) lockBase(ctx context.Context, tx *postgres.Tx, name string, b 
 	if err := a.readVersions(ctx, tx, l); err != nil {
 		return nil, err
 	}
-	if current := l.current(); current == nil || current.VersionUid != b.uid || l.next() != b.next {
-		return nil, errRaced
+	if err := l.isAt(b); err != nil {
+		return nil, err
 	}
 	return l, nil
+}
+
+// isAt makes sure that a locked secret, whose versions were read, is still what a change was prepared on.
+func (l *lockedSecret) isAt(b base) error {
+	if current := l.current(); l.ID != b.secretID || l.CurrentVersion != b.version || current == nil || current.VersionUid != b.uid || l.next() != b.next {
+		return errRaced
+	}
+	return nil
 }
 
 // next is the number of the next version. Numbers are never used again: of those that were removed none is above the current one's.

@@ -68,7 +68,7 @@ func TestI6_NothingIsMadeTwiceByAnHonestVault(t *testing.T) {
 				_, err := p.vault.Update(ctx, p.admin, vault.UpdateRequest{Name: "s", Given: text(value)})
 				must(t, err)
 			}
-			s, err := p.vault.Rotate(ctx, p.admin, "auto")
+			s, err := p.vault.Rotate(ctx, p.admin, vault.RotateRequest{Name: "auto"})
 			must(t, err)
 			s.Release()
 		}

@@ -22,7 +22,7 @@ func TestI4_ANullAnywhereIsRefusedAndStopsNobody(t *testing.T) {
 	})
 	must(t, err)
 	for range 2 {
-		must(t, disclosed(f.vault.Rotate(ctx, f.admin, "victim")))
+		must(t, disclosed(f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "victim"})))
 	}
 	f.put("sound", "value")
 	f.keepSecrets("kept")
@@ -98,7 +98,7 @@ func (f *fixture) triesNull(what string, read bool) {
 		f.t.Errorf("%s: nobody is told", what)
 	}
 	for use, try := range map[string]func() error{
-		"rotate":   func() error { return disclosed(f.vault.Rotate(ctx, f.admin, "victim")) },
+		"rotate":   func() error { return disclosed(f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "victim"})) },
 		"update":   func() error { return f.describe("victim") },
 		"versions": func() error { _, err := f.vault.Versions(ctx, f.admin, "victim"); return err },
 	} {

@@ -84,11 +84,15 @@ func (v *Vault) Status(ctx context.Context, c Caller) (*Status, error) {
 		if err != nil {
 			return nil, fault.Wrap(fault.Internal, err, "")
 		}
+		rotation, err := v.rotationStatus(ctx)
+		if err != nil {
+			return nil, err
+		}
 		_, inUse, limit := v.db.PoolStats()
 		trail := v.trail.Stats()
 		return &Status{
 			VaultID: v.vaultID, ReadAuth: string(v.cfg.ReadAuth), SchemaVersion: schema,
-			Secrets: totals.Secrets, Versions: totals.Versions, Overdue: totals.Overdue,
+			Secrets: totals.Secrets, Versions: totals.Versions, Overdue: totals.Overdue, Rotation: *rotation,
 			Database: DatabaseStatus{
 				ServerVersion: server.ServerVersion, Synchronous: server.Synchronous,
 				ConnectionsInUse: int(inUse), ConnectionsMax: int(limit),

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/integrity"
 	"github.com/sealkeep/sealkeep/internal/pgtest"
@@ -110,10 +112,16 @@ func TestI6_ADeletedSecretThatIsBackIsRefusedByEveryUseCase(t *testing.T) {
 	f := setup(t)
 	ctx := context.Background()
 	f.automatic("s", 60)
+	rotated, err := f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "s"})
+	must(t, err)
+	rotated.Release()
 	f.keepSecrets("before")
 	must(t, f.vault.Delete(ctx, f.admin, "s", vault.Precondition{}))
 	f.db.Exec(t, `INSERT INTO vault.secrets SELECT * FROM public.before_secrets;
 		INSERT INTO vault.secret_versions SELECT * FROM public.before_secret_versions`)
+	job := uuid.New()
+	f.db.Exec(t, `INSERT INTO vault.rotation_jobs (id, secret_id, reason, due_at, base_version, run_at)
+		SELECT $1, id, 'manual', now(), current_version, now() FROM vault.secrets WHERE name = 's'`, job)
 
 	// Every use case is here, or among those that take up no secret which exists.
 	tries := map[string]func(v *vault.Vault) error{
@@ -130,14 +138,24 @@ func TestI6_ADeletedSecretThatIsBackIsRefusedByEveryUseCase(t *testing.T) {
 			_, err := v.Update(ctx, f.admin, vault.UpdateRequest{Name: "s", Description: vault.Optional[string]{Set: true, Value: "d"}})
 			return err
 		},
-		"Rotate":   func(v *vault.Vault) error { return disclosed(v.Rotate(ctx, f.admin, "s")) },
+		"Rotate":   func(v *vault.Vault) error { return disclosed(v.Rotate(ctx, f.admin, vault.RotateRequest{Name: "s"})) },
 		"Delete":   func(v *vault.Vault) error { return v.Delete(ctx, f.admin, "s", vault.Precondition{}) },
 		"Versions": func(v *vault.Vault) error { _, err := v.Versions(ctx, f.admin, "s"); return err },
 		"List":     func(v *vault.Vault) error { _, err := v.List(ctx, f.admin, vault.ListRequest{}); return err },
+		"Rollback": func(v *vault.Vault) error {
+			return disclosed(v.Rollback(ctx, f.admin, vault.RollbackRequest{Name: "s", Version: 1}))
+		},
+		"Pause":     func(v *vault.Vault) error { _, err := v.Pause(ctx, f.admin, "s"); return err },
+		"Resume":    func(v *vault.Vault) error { _, err := v.Resume(ctx, f.admin, "s"); return err },
+		"Jobs":      func(v *vault.Vault) error { _, err := v.Jobs(ctx, f.admin, vault.JobsRequest{}); return err },
+		"Job":       func(v *vault.Vault) error { _, err := v.Job(ctx, f.admin, job); return err },
+		"RetryJob":  func(v *vault.Vault) error { _, err := v.RetryJob(ctx, f.admin, job); return err },
+		"CancelJob": func(v *vault.Vault) error { _, err := v.CancelJob(ctx, f.admin, job); return err },
 	}
 	others := []string{
 		"Fetch", // by what was granted since
 		"Create", "Events", "Status", "CreateRole", "Roles", "Role", "SetRolePermissions", "DeleteRole", "CreateToken", "Tokens", "RevokeToken",
+		"Rotation", "PauseAll", "ResumeAll",
 	}
 	cases := 0
 	for use := reflect.TypeFor[*vault.Vault](); cases < use.NumMethod(); cases++ {
@@ -174,7 +192,7 @@ func TestI6_ADeletedSecretThatIsBackIsRefusedByEveryUseCase(t *testing.T) {
 	}
 }
 
-func disclosed(s *vault.Secret, err error) error {
+func disclosed(s interface{ Release() }, err error) error {
 	s.Release()
 	return err
 }

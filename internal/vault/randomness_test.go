@@ -93,7 +93,7 @@ func TestI4_NothingIsMadeOfBrokenRandomness(t *testing.T) {
 			return err
 		}},
 		{"rotate: value, version id, nonce", 3, func() error {
-			s, err := f.vault.Rotate(ctx, f.admin, "rotated")
+			s, err := f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "rotated"})
 			if err == nil {
 				s.Release()
 			}

@@ -9,31 +9,39 @@ import (
 	"github.com/sealkeep/sealkeep/internal/secret"
 )
 
-// Rotate gives an automatic secret a newly generated value at once. The answer holds it only if the caller may also read it.
-func (v *Vault) Rotate(ctx context.Context, c Caller, name string) (*Secret, error) {
-	parsed, err := secret.ParseName(name)
+// Rotate gives an automatic secret a newly generated value: at once or, if it has a target, by a job that a rotator takes up. A job that
+// is open already is the one. The answer holds the value only if the caller may also read it.
+func (v *Vault) Rotate(ctx context.Context, c Caller, r RotateRequest) (*Rotated, error) {
+	parsed, err := secret.ParseName(r.Name)
 	if err != nil {
 		return nil, err
 	}
 	op := operation{action: ActionRotate, rule: needsRight, right: access.Rotate, name: parsed.String()}
-	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) (*Secret, error) {
-		var rotated *Secret
-		err := retryRaced(ctx, func() error {
-			var err error
-			rotated, err = v.rotateOnce(ctx, a)
-			return err
+	return pass(ctx, v, c, op, func(ctx context.Context, a *attempt) (*Rotated, error) {
+		o, err := a.once(r.IdempotencyKey, nil)
+		if err != nil {
+			return nil, err
+		}
+		return o.do(ctx, func() (rotated *Rotated, err error) {
+			err = retryRaced(ctx, func() error {
+				rotated, err = v.rotateOnce(ctx, a, o)
+				return err
+			})
+			return rotated, err
 		})
-		return rotated, err
 	})
 }
 
-func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
+func (v *Vault) rotateOnce(ctx context.Context, a *attempt, o *once) (*Rotated, error) {
 	row, err := a.find(ctx, a.op.name)
 	if err != nil {
 		return nil, err
 	}
 	if row.Kind != string(secret.Automatic) {
 		return nil, fault.New(fault.Conflict, "only automatic secrets rotate: PUT a new value instead").WithCode("not_automatic")
+	}
+	if row.Target != nil {
+		return v.queue(ctx, a, o)
 	}
 	on, err := baseOf(row)
 	if err != nil {
@@ -43,6 +51,18 @@ func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
 	if err != nil {
 		return nil, err
 	}
+	s, err := v.replaceNow(ctx, a, o, row, on, next, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &Rotated{Secret: s}, nil
+}
+
+// replaceNow makes next the current version of a secret without a target, at once. It takes next, which is the answer's if the caller
+// may read it. check looks at the secret once it is locked; it may be nil.
+func (v *Vault) replaceNow(
+	ctx context.Context, a *attempt, o *once, row *sealedSecret, on base, next secret.Material, check func(*lockedSecret) error,
+) (*Secret, error) {
 	sealed, err := v.seal(ctx, row.ID, row.Name, on.next, next)
 	if err != nil {
 		next.Release()
@@ -53,9 +73,20 @@ func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
 	a.note("disclosed", disclosed)
 	var made *lockedSecret
 	err = a.change(ctx, func(ctx context.Context, tx *postgres.Tx) error {
+		if err := o.take(ctx, tx); err != nil {
+			return err
+		}
 		locked, err := a.lockBase(ctx, tx, a.op.name, on)
 		if err != nil {
 			return err
+		}
+		if locked.Target != nil {
+			return errRaced // it got one
+		}
+		if check != nil {
+			if err := check(locked); err != nil {
+				return err
+			}
 		}
 		if err := locked.supersede(ctx, tx, v.keys, sealed, secret.Seconds(locked.GracePeriodSecs)); err != nil {
 			return err
@@ -64,11 +95,14 @@ func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
 		if err != nil {
 			return a.alarm(ctx, locked.Name, nil, err)
 		}
-		locked.NextRotationAt = p.next(locked)
+		locked.renew(&p)
 		made = locked
 		a.noteSecret(locked.ID, locked.Revision+1, locked.CurrentVersion)
 		a.noteRemoved(locked.removed)
-		return locked.advance(ctx, tx, v.keys)
+		if err := locked.store(ctx, tx, v.keys); err != nil {
+			return err
+		}
+		return o.keep(ctx, tx, locked.ID, &sealed.uid, nil)
 	})
 	if err != nil {
 		next.Release()
@@ -76,8 +110,7 @@ func (v *Vault) rotateOnce(ctx context.Context, a *attempt) (*Secret, error) {
 	}
 	v.seen.made(&made.VaultSecret)
 	s := &Secret{
-		Name: row.Name, Kind: secret.Automatic, Format: next.Format, Version: on.next, VersionUID: sealed.uid,
-		CreatedAt: made.now,
+		Name: row.Name, Kind: secret.Kind(row.Kind), Format: next.Format, Version: on.next, VersionUID: sealed.uid, CreatedAt: made.now,
 	}
 	if !disclosed {
 		next.Release()

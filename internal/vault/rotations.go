@@ -24,8 +24,6 @@ import (
 type Rotations struct {
 	v     *Vault
 	epoch atomic.Int64 // under which the keyring was read last; 0 before the first
-	// control is the highest revision of the pause that was seen here.
-	control atomic.Int64
 	house   *houseMetrics
 	pace    *pace
 }
@@ -132,39 +130,12 @@ func (r *Rotations) currentEpoch(ctx context.Context) (int64, error) {
 
 // Paused tells whether all rotation is paused. An error means that it can't be told, and then nothing is rotated.
 func (r *Rotations) Paused(ctx context.Context) (bool, error) {
-	row, err := r.v.db.RotationControl(ctx)
-	if postgres.IsNotFound(err) {
-		if r.control.Load() > 0 {
-			return true, r.alarmControl(ctx, errVanish)
-		}
-		return false, nil
+	row, err := r.v.control(ctx)
+	if errors.Is(err, errDamaged) {
+		r.v.alarmControl(ctx, ActionPauseAll, err)
+		err = fault.Wrap(fault.Internal, err, "")
 	}
-	if err != nil {
-		return true, postgres.Fault(err)
-	}
-	control := integrity.RotationControl{Paused: row.Paused, Revision: row.Revision, ChangedAt: row.ChangedAt}
-	err = r.v.keys.Check(control, row.Mac, row.KeyID)
-	if errors.Is(err, integrity.ErrUnknownKey) || errors.Is(err, integrity.ErrRetired) {
-		if err := r.v.refreshKeys(ctx); err != nil {
-			return true, err
-		}
-		err = r.v.keys.Check(control, row.Mac, row.KeyID)
-	}
-	if err == nil && row.Revision < r.control.Load() {
-		err = errPutBack
-	}
-	if err != nil {
-		return true, r.alarmControl(ctx, err)
-	}
-	r.control.Store(row.Revision)
-	return row.Paused, nil
-}
-
-func (r *Rotations) alarmControl(ctx context.Context, err error) error {
-	err = damaged("row", "vault.rotation_control", err)
-	r.v.metrics.integrity.WithLabelValues(ActionRotationPause).Inc()
-	r.v.log.ErrorContext(ctx, "integrity alarm: what says whether rotation is paused doesn't verify: nothing is rotated", "error", err)
-	return fault.Wrap(fault.Internal, err, "")
+	return err != nil || row != nil && row.Paused, err
 }
 
 // Job is work that was claimed.

@@ -208,7 +208,7 @@ func TestI7_AChangeSinceEndsTheJob(t *testing.T) {
 	f.due("app/key")
 	enqueue(t, r, 1)
 	j := claim(t, r)
-	s, err := f.vault.Rotate(t.Context(), f.admin, "app/key")
+	s, err := f.vault.Rotate(t.Context(), f.admin, vault.RotateRequest{Name: "app/key"})
 	must(t, err)
 	s.Release()
 	must(t, r.Rotate(t.Context(), j))

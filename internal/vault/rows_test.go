@@ -197,7 +197,7 @@ func TestI2_BatchAndVerifyRestOnTheirRowsToo(t *testing.T) {
 	if !verify("before", old) {
 		t.Error("the value isn't valid")
 	}
-	rotated, err := other.vault.Rotate(ctx, f.admin, "v")
+	rotated, err := other.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "v"})
 	must(t, err)
 	defer rotated.Release()
 	if !verify("new", string(rotated.Material.Value.Reveal())) {
@@ -231,7 +231,7 @@ func TestI6_DamageIsNeverKept(t *testing.T) {
 	f := setup(t)
 	ctx := context.Background()
 	f.automatic("mended", 600)
-	rotated, err := f.vault.Rotate(ctx, f.admin, "mended")
+	rotated, err := f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "mended"})
 	must(t, err)
 	rotated.Release()
 	flip := "UPDATE vault.secret_versions SET ciphertext = set_byte(ciphertext, 3, get_byte(ciphertext, 3) # 1) WHERE version = 2"

@@ -83,7 +83,7 @@ func TestI9_ASupersededVersionIsValidUntilItsExpiryAndNeverAfter(t *testing.T) {
 	f := setup(t)
 	ctx := context.Background()
 	old := f.automatic("graceful", 600)
-	rotated, err := f.vault.Rotate(ctx, f.admin, "graceful")
+	rotated, err := f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "graceful"})
 	must(t, err)
 	current := string(rotated.Material.Value.Reveal())
 	rotated.Release()
@@ -123,7 +123,7 @@ func TestI9_AnAnswerThatExpiresOnItsWayIsWithheld(t *testing.T) {
 	f := setup(t, func(c *vault.Config) { c.SealedCacheBytes = 0 }) // every request looks at the rows as they are
 	ctx := context.Background()
 	old := f.automatic("late", 600)
-	s, err := f.vault.Rotate(ctx, f.admin, "late")
+	s, err := f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "late"})
 	must(t, err)
 	s.Release()
 	// The keeper takes longer than the version has left: it was valid when it was looked up, and isn't when it would leave.
@@ -189,14 +189,14 @@ func TestI9_AtMostSixteenVersionsAreValid(t *testing.T) {
 	ctx := context.Background()
 	f.automatic("busy", 3600)
 	for range secret.MaxValidVersions - 1 {
-		s, err := f.vault.Rotate(ctx, f.admin, "busy")
+		s, err := f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "busy"})
 		must(t, err)
 		s.Release()
 	}
-	_, err := f.vault.Rotate(ctx, f.admin, "busy")
+	_, err := f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "busy"})
 	wantCode(t, err, "too_many_versions")
 	f.made("UPDATE vault.secret_versions SET expires_at = now() WHERE version = 1")
-	s, err := f.vault.Rotate(ctx, f.admin, "busy")
+	s, err := f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "busy"})
 	must(t, err)
 	s.Release()
 }
@@ -207,7 +207,7 @@ func TestI12_VerifyOpensEveryValidVersionWhateverMatched(t *testing.T) {
 	ctx := context.Background()
 	values := []string{f.automatic("all", 3600)}
 	for range 4 {
-		s, err := f.vault.Rotate(ctx, f.admin, "all")
+		s, err := f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "all"})
 		must(t, err)
 		values = append(values, string(s.Material.Value.Reveal()))
 		s.Release()
@@ -393,7 +393,7 @@ func TestNoKeeperCallHappensInsideATransaction(t *testing.T) {
 		}
 	}, nil)
 	f.automatic("quiet", 60)
-	s, err := f.vault.Rotate(context.Background(), f.admin, "quiet")
+	s, err := f.vault.Rotate(context.Background(), f.admin, vault.RotateRequest{Name: "quiet"})
 	must(t, err)
 	s.Release()
 	_, err = f.vault.Update(context.Background(), f.admin, vault.UpdateRequest{Name: "quiet", Given: text("new")})
@@ -458,7 +458,7 @@ func TestI5_ASwappedOrEditedRowFailsClosedAndRaisesAnAlarm(t *testing.T) {
 			ctx := context.Background()
 			f.automatic("victim", 3600)
 			f.put("other", "the other's value")
-			s, err := f.vault.Rotate(ctx, f.admin, "victim")
+			s, err := f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "victim"})
 			must(t, err)
 			value := s.Material.Value.Clone()
 			s.Release()

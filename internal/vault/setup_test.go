@@ -65,7 +65,7 @@ func setupOn(t testing.TB, db *pgtest.Database, tune ...func(*vault.Config)) *fi
 	f.api = f.open("sealkeep_api")
 	f.vaultID, _, err = vault.LoadIdentity(ctx, f.api)
 	must(t, err)
-	f.keyring, err = vault.OpenKeyring(ctx, f.api, f.keeper, f.vaultID, integrity.PurposeRow, integrity.PurposeAudit)
+	f.keyring, err = vault.OpenKeyring(ctx, f.api, f.keeper, f.vaultID, integrity.PurposeRow, integrity.PurposeAudit, integrity.PurposeIdempotency)
 	must(t, err)
 	t.Cleanup(f.keyring.Close)
 

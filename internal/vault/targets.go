@@ -57,8 +57,16 @@ func (r *UpdateRequest) mergeRotation(row *db.VaultSecret) (out secret.Rotation,
 	return out, target, nil
 }
 
+// schedule takes what is said although it goes without saying as unsaid, so that a schedule is told from another one by what it says.
 func (s *ScheduleRequest) schedule() secret.Schedule {
-	return secret.Schedule{Cron: s.Cron, TimeZone: s.TimeZone, Window: secret.Seconds(s.WindowSecs), Missed: secret.Missed(s.Missed)}
+	out := secret.Schedule{Cron: s.Cron, TimeZone: s.TimeZone, Window: secret.Seconds(s.WindowSecs), Missed: secret.Missed(s.Missed)}
+	if out.TimeZone == "UTC" {
+		out.TimeZone = ""
+	}
+	if out.Missed == secret.MissedCatchUp {
+		out.Missed = ""
+	}
+	return out
 }
 
 // mayTarget tells whether the caller may give a secret these settings: who says what a rotation changes outside the vault, or where a login

@@ -116,7 +116,7 @@ func (t *told) hear(r *db.RecordsRow, proven bool) {
 func changesSecret(action string) bool {
 	switch action {
 	case ActionCreate, ActionUpdate, ActionRotate, ActionRollback, ActionRewrap, ActionRemac, ActionDelete, ActionPurge, ActionRotationPrepare,
-		ActionRotationApply, ActionRotationAbandon, ActionRotationSkip, ActionRotationPause, ActionRotationResume, ActionRotationQueue:
+		ActionRotationApply, ActionRotationAbandon, ActionRotationSkip, ActionRotationPause, ActionRotationResume, ActionRotationQueue, ActionRotationCancel:
 		return true
 	}
 	return false

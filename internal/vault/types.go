@@ -72,6 +72,33 @@ type Precondition struct {
 	Tags []string
 }
 
+// RotateRequest asks for a new generated value.
+type RotateRequest struct {
+	Name           string
+	IdempotencyKey string // as in CreateRequest
+}
+
+// RollbackRequest asks for an older value.
+type RollbackRequest struct {
+	Name           string
+	Version        int64  // one that is still valid, and not the current one
+	IdempotencyKey string // as in CreateRequest
+}
+
+// Rotated is what came of asking for another value: the new version, if it was made at once, or the job by which a rotator will. The
+// receiver must Release it.
+type Rotated struct {
+	*Secret // nil if there is a job
+	Job     *JobView
+}
+
+// Release zeroes the material. It is safe to call twice.
+func (r *Rotated) Release() {
+	if r != nil {
+		r.Secret.Release()
+	}
+}
+
 // ReadRequest asks for one secret's value.
 type ReadRequest struct {
 	Name    string
@@ -232,6 +259,7 @@ type Status struct {
 	Secrets       int64
 	Versions      int64
 	Overdue       int64 // automatic secrets whose rotation is due
+	Rotation      RotationStatus
 	Database      DatabaseStatus
 	Audit         AuditStatus
 	KMS           KMSStatus

@@ -22,6 +22,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -110,6 +111,8 @@ type Vault struct {
 	lookups *lookups
 	grants  *grants
 	seen    *seen
+	// controlSeen is the highest revision of what pauses all rotation that was ever verified or made here; 0 is none.
+	controlSeen atomic.Int64
 
 	mu              sync.Mutex
 	started         bool

@@ -59,7 +59,7 @@ func TestVersionsWhoseGraceHasEndedAreBounded(t *testing.T) {
 	f.automatic("untouched", 0)
 	rotate := func(request string) {
 		t.Helper()
-		s, err := f.vault.Rotate(ctx, f.as(request), "s")
+		s, err := f.vault.Rotate(ctx, f.as(request), vault.RotateRequest{Name: "s"})
 		must(t, err)
 		s.Release()
 	}
