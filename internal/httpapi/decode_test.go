@@ -8,6 +8,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/vault"
 )
 
 // canary is what errors must never repeat.
@@ -15,14 +16,15 @@ const canary = "Zk3mQ8canaryT1xP"
 
 // decoders are all that read a body, by name.
 var decoders = map[string]func([]byte) error{
-	"create": func(b []byte) error { r, err := decodeCreate(b); release(r.Given); return err },
-	"update": func(b []byte) error { r, err := decodeUpdate(b); release(r.Given); return err },
-	"verify": func(b []byte) error { g, err := decodeVerify(b); release(g); return err },
-	"empty":  decodeEmpty,
-	"batch":  func(b []byte) error { _, err := decodeBatch(b); return err },
-	"role":   func(b []byte) error { _, err := decodeRole(b); return err },
-	"rules":  func(b []byte) error { _, err := decodePermissions(b); return err },
-	"token":  func(b []byte) error { _, err := decodeToken(b); return err },
+	"create":   func(b []byte) error { r, err := decodeCreate(b); release(r.Given); return err },
+	"update":   func(b []byte) error { r, err := decodeUpdate(b); release(r.Given); return err },
+	"verify":   func(b []byte) error { g, err := decodeVerify(b); release(g); return err },
+	"empty":    decodeEmpty,
+	"rollback": func(b []byte) error { return decodeRollback(b, &vault.RollbackRequest{}) },
+	"batch":    func(b []byte) error { _, err := decodeBatch(b); return err },
+	"role":     func(b []byte) error { _, err := decodeRole(b); return err },
+	"rules":    func(b []byte) error { _, err := decodePermissions(b); return err },
+	"token":    func(b []byte) error { _, err := decodeToken(b); return err },
 }
 
 func TestMalformedBodiesAreExplained(t *testing.T) {
@@ -125,9 +127,25 @@ func TestMalformedBodiesAreExplained(t *testing.T) {
 		{"create", `{"value_base64":"AAEC\n"}`, "without line breaks"},
 
 		// Fields with rules of their own.
-		{"create", `{"target":{"type":"postgres"}}`, "rotation targets are not available in this release"},
-		{"create", `{"target":""}`, "rotation targets are not available in this release"},
-		{"update", `{"target":[]}`, "rotation targets are not available in this release"},
+		{"create", `{"target":{"hosts":[]}}`, "target.type is required"},
+		{"create", `{"target":{"type":"` + canary + `"}}`, "target.type must be postgres or webhook"},
+		{"create", `{"target":{"url":"x","type":"postgres"}}`, "target.url doesn't go with the type postgres"},
+		{"create", `{"target":{"type":"webhook","mode":null}}`, "target.mode doesn't go with the type webhook"},
+		{"create", `{"target":{"type":"webhook","port":1}}`, `unknown field "port" in target: known here are ca, database, hosts`},
+		{"create", `{"target":{"type":"postgres","hosts":"a"}}`, "target.hosts must be an array, not a string"},
+		{"create", `{"target":{"type":"postgres","hosts":[1]}}`, "each of target.hosts must be a string, not a number"},
+		{"create", `{"target":""}`, "target must be an object, not a string"},
+		{"update", `{"target":[]}`, "target must be an object, not an array"},
+		{"create", `{"rotation_schedule":{}}`, "rotation_schedule.cron is required"},
+		{"create", `{"rotation_schedule":{"cron":"@daily","window_secs":"60"}}`, "rotation_schedule.window_secs must be an integer, not a string"},
+		{"update", `{"rotation_schedule":"@daily"}`, "rotation_schedule must be an object, not a string"},
+		{"create", `{"password_policy":{"length":4294967296}}`, "password_policy.length is too large"},
+		{"create", `{"password_policy":{"classes":"lower"}}`, "password_policy.classes must be an array, not a string"},
+		{"create", `{"login_hosts":{}}`, "login_hosts must be an array, not an object"},
+		{"create", `{"rotate_on_create":1}`, "rotate_on_create must be a boolean, not a number"},
+		{"update", `{"rotate_on_create":true}`, `unknown field "rotate_on_create"`},
+		{"rollback", `{}`, "version is required"},
+		{"rollback", `{"version":"1"}`, "version must be an integer, not a string"},
 		{"update", `{"name":"x"}`, "name can't be changed"},
 		{"update", `{"kind":null}`, "kind can't be changed"},
 		{"update", `{"format":"opaque"}`, "format can't be changed"},
@@ -281,7 +299,8 @@ func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, ` `, `null`, `[]`, `{"name":"a","kind":"manual","value":"VALUE"}`, `{"value":"VALUE"}`, `{"value_base64":"VkFMVUU="}`,
 		`{"names":["a","b"]}`, `{"name":"r","permissions":[{"action":"read","path":"a/*"}]}`, `{"permissions":[{}]}`,
-		`{"name":"t","role":"r","expires_in_secs":1}`, `{"description":null,"custom_metadata":{"a":"b"}}`, `{"target":null}`,
+		`{"name":"t","role":"r","expires_in_secs":1}`, `{"description":null,"custom_metadata":{"a":"b"}}`, `{"target":null}`, `{"version":1}`,
+		`{"target":{"type":"postgres","hosts":["a"],"mode":"single"},"rotation_schedule":{"cron":"@daily"},"password_policy":{"classes":["lower"]}}`,
 		`{"value":"VALUE`, `{"value":"\ud800"}`, `{"value":{"VALUE":1}}`, `{"value":"VALUE","value":1}`, "{\"value\":\"\xff\"}",
 		`{"rotation_interval_secs":1e999}`, `{"username":"u","password":"VALUE"} x`,
 	} {

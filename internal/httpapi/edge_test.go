@@ -35,7 +35,8 @@ func TestRequestsThatNoUseCaseSees(t *testing.T) {
 		{"GET", "/v1/audit/key", "", nil, 404, "no such route", ""},
 		{"GET", "/v1/secrets%2Fapp", "", nil, 404, "no such route", ""},
 		{"GET", "/v1/roles/a/b", "", nil, 404, "no such route", ""},
-		{"GET", "/v1/secrets/app/jobs", "", nil, 404, "no such operation", ""},
+		{"GET", "/v1/secrets/app/explain", "", nil, 404, "no such operation", ""},
+		{"GET", "/v1/jobs/0190a6c2-7d3e-4b1a-9c57-2f6d8e4b1a90/retry/x", "", nil, 404, "no such route", ""},
 		{"POST", "/v1/secrets/app/undelete", "", nil, 404, "no such operation", ""},
 
 		// Paths.
@@ -61,6 +62,9 @@ func TestRequestsThatNoUseCaseSees(t *testing.T) {
 		{"GET", `/v1/roles/a%2Fb"`, "", nil, 400, "names of roles", ""}, // Go would encode this path anew
 		{"GET", "/v1/roles/%00", "", nil, 400, "names of roles", ""},
 		{"DELETE", "/v1/tokens/a%20b", "", nil, 400, "names of roles and tokens", ""},
+		{"GET", "/v1/jobs/none", "", nil, 400, "a UUID in lower case", ""},
+		{"GET", "/v1/jobs/0190A6C2-7D3E-4B1A-9C57-2F6D8E4B1A90", "", nil, 400, "a UUID in lower case", ""},
+		{"POST", "/v1/jobs/0190a6c27d3e4b1a9c572f6d8e4b1a90/retry", "", nil, 400, "a UUID in lower case", ""},
 
 		// Methods.
 		{"HEAD", "/v1/secrets/app", "", nil, 405, "takes DELETE, GET, PUT", "DELETE, GET, PUT"},
@@ -73,6 +77,10 @@ func TestRequestsThatNoUseCaseSees(t *testing.T) {
 		{"DELETE", "/v1/secrets/app/versions", "", nil, 405, "", "GET"},
 		{"POST", "/v1/secrets/app/versions", "", nil, 405, "", "GET"},
 		{"DELETE", "/v1/secrets", "", nil, 405, "", "POST, GET"},
+		{"POST", "/v1/secrets/app/jobs", "", nil, 405, "", "GET"},
+		{"GET", "/v1/secrets/app/pause", "", nil, 405, "", "POST"},
+		{"DELETE", "/v1/jobs/0190a6c2-7d3e-4b1a-9c57-2f6d8e4b1a90", "", nil, 405, "", "GET"},
+		{"PUT", "/v1/rotation", "{}", nil, 405, "", "GET"},
 		{"HEAD", "/v1/secrets", "", nil, 405, "", "POST, GET"},
 		{"GET", "/v1/batch/secrets", "", nil, 405, "", "POST"},
 		{"PUT", "/v1/roles/r", "", nil, 405, "", "GET, DELETE"},
@@ -91,6 +99,13 @@ func TestRequestsThatNoUseCaseSees(t *testing.T) {
 		{"GET", "/v1/secrets?page=2", "", nil, 400, "cursor", ""},
 		{"PUT", "/v1/secrets/app?version=1", "{}", nil, 400, "takes none", ""},
 		{"POST", "/v1/secrets/app/rotate?force=true", "", nil, 400, `"force"`, ""},
+		{"POST", "/v1/secrets/app/rotate?wait=61", "", nil, 400, "wait must be a whole number of seconds from 0 to 60", ""},
+		{"POST", "/v1/secrets/app/rotate?wait=-1", "", nil, 400, "wait must be a whole number of seconds from 0 to 60", ""},
+		{"POST", "/v1/secrets/app/rotate?wait=1s", "", nil, 400, "wait must be a whole number of seconds from 0 to 60", ""},
+		{"POST", "/v1/secrets/app/rollback?wait=+1", `{"version":1}`, nil, 400, "wait must be a whole number of seconds from 0 to 60", ""},
+		{"GET", "/v1/secrets/app/jobs?prefix=a", "", nil, 400, "this route takes state, limit, cursor", ""},
+		{"GET", "/v1/jobs?state=gone", "", nil, 400, "state is open, dead or completed", ""},
+		{"GET", "/v1/jobs?cursor=abc", "", nil, 400, "cursor isn't one that a page gave", ""},
 		{"GET", "/v1/status?verbose", "", nil, 400, `"verbose"`, ""},
 		{"GET", "/v1/audit?since=yesterday", "", nil, 400, "RFC 3339", ""},
 
@@ -113,6 +128,12 @@ func TestRequestsThatNoUseCaseSees(t *testing.T) {
 		{"PUT", "/v1/roles/r/permissions", `{}`, nil, 400, "permissions is required", ""},
 		{"POST", "/v1/tokens", `{"name":"t"}`, nil, 400, "role is required", ""},
 
+		{"POST", "/v1/secrets/app/rollback", "", nil, 400, "a body is required", ""},
+		{"POST", "/v1/secrets/app/rollback", `{}`, nil, 400, "version is required", ""},
+		{"POST", "/v1/secrets/app/rollback", `{"version":-1}`, nil, 400, "version is a positive number", ""},
+		{"POST", "/v1/secrets/app/pause", `{"until":1}`, nil, 400, `unknown field "until"`, ""},
+		{"POST", "/v1/rotation/pause", `{"x":1}`, nil, 400, `unknown field "x"`, ""},
+
 		// What the vault alone judges.
 		{"GET", "/v1/secrets?limit=1001", "", nil, 400, "limit is 1 to 1000", ""},
 		{"GET", "/v1/audit?limit=1001", "", nil, 400, "limit is 1 to 1000", ""},
@@ -126,6 +147,11 @@ func TestRequestsThatNoUseCaseSees(t *testing.T) {
 		{"DELETE", "/v1/secrets/app", "", []string{"If-Match", ""}, 400, "the header is empty", ""},
 		{"GET", "/v1/secrets/app", "", []string{"If-None-Match", "abc"}, 400, "double quotes", ""},
 		{"GET", "/v1/secrets/app", "", []string{"If-Match", "*"}, 400, "If-Match is only for PUT and DELETE", ""},
+		{"POST", "/v1/secrets/app/rotate", "", []string{"Idempotency-Key", ""}, 400, "Idempotency-Key is given once, and isn't empty", ""},
+		{"POST", "/v1/secrets/app/rotate", "", []string{"Idempotency-Key", "a", "Idempotency-Key", "b"}, 400, "Idempotency-Key is given once", ""},
+		{"POST", "/v1/secrets", `{"name":"a","kind":"manual","value":"v"}`, []string{"Idempotency-Key", ""}, 400, "Idempotency-Key is given once", ""},
+		{"PUT", "/v1/secrets/app", "{}", []string{"Idempotency-Key", "a"}, 400, "Idempotency-Key is only for creating, rotating and rolling back", ""},
+		{"POST", "/v1/roles", "{}", []string{"Idempotency-Key", "a"}, 400, "Idempotency-Key is only for creating, rotating and rolling back", ""},
 		{"POST", "/v1/secrets/app/rotate", "", []string{"If-Match", "*"}, 400, "If-Match is only for PUT and DELETE", ""},
 	} {
 		t.Run(fmt.Sprintf("%s %.60s %.30s", c.method, c.target, c.body), func(t *testing.T) {

@@ -218,3 +218,62 @@ func TestOnlyHTTP1ConnectionsShareATimer(t *testing.T) {
 		}
 	})
 }
+
+// A request that waits is given what it waits for on top, by the server's write timeout too, and the next one isn't.
+func TestARequestThatWaitsHasItsTimeLimitAfterwards(t *testing.T) {
+	t.Parallel()
+	for name, prepared := range map[string]bool{"with a timer per connection": true, "with a timer per request": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				e := newEdge(t)
+				wait := func(d time.Duration) func(context.Context, *exchange) error {
+					return func(_ context.Context, x *exchange) error {
+						x.prolong(time.Minute, e.cfg.Clock())
+						select {
+						case <-time.After(d):
+							return x.empty()
+						case <-x.ctx.Done():
+							return x.ctx.Err()
+						}
+					}
+				}
+				e.route(route{method: "GET", pattern: "/v1/patient"}, wait(80*time.Second))
+				e.route(route{method: "GET", pattern: "/v1/endless"}, wait(time.Hour))
+				e.route(route{method: "GET", pattern: "/v1/slow"}, func(_ context.Context, x *exchange) error {
+					<-x.ctx.Done()
+					return x.ctx.Err()
+				})
+				server := &http.Server{Handler: e, WriteTimeout: requestTimeout + answerTime}
+				if prepared {
+					server.ConnContext = e.ConnContext
+				}
+				listener := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+				go func() { _ = server.Serve(listener) }()
+				near, far := net.Pipe()
+				listener.conns <- far
+				c := &client{near, bufio.NewReader(near)}
+				if status, ends := c.get(t, "/v1/patient"); status != 204 || ends {
+					t.Errorf("%d, the connection ends: %v", status, ends)
+				}
+				began := time.Now()
+				if status, _ := c.get(t, "/v1/slow"); status != 503 || time.Since(began) != requestTimeout {
+					t.Errorf("the next one: %d after %s", status, time.Since(began))
+				}
+				near.Close()
+				near, far = net.Pipe()
+				listener.conns <- far
+				c = &client{near, bufio.NewReader(near)}
+				began = time.Now()
+				if status, _ := c.get(t, "/v1/endless"); status != 503 || time.Since(began) != requestTimeout+time.Minute {
+					t.Errorf("one without end: %d after %s", status, time.Since(began))
+				}
+				near.Close()
+				synctest.Wait()
+				if err := server.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}

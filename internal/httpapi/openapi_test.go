@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -84,7 +85,7 @@ func TestTheDocumentHasTheRoutesThatGinHas(t *testing.T) {
 	var served []string
 	for _, r := range e.engine.Routes() {
 		if r.Path != secretsPrefix+"*path" {
-			served = append(served, r.Method+" "+strings.ReplaceAll(r.Path, ":name", "{name}"))
+			served = append(served, r.Method+" "+strings.NewReplacer(":name", "{name}", ":id", "{id}").Replace(r.Path))
 			continue
 		}
 		for verb, byMethod := range e.secrets {
@@ -122,13 +123,15 @@ func TestTheDocumentHasTheParametersBodiesAndStatusesOfEachRoute(t *testing.T) {
 	for _, r := range routes() {
 		o := d.Paths[r.pattern][strings.ToLower(r.method)]
 		var query, conditions []string
-		named := false
+		named, idempotent := "", false
 		for _, ref := range o.Parameters {
 			switch p := d.Components.Parameters[ref.name()]; {
 			case p.In == "query":
 				query = append(query, p.Name)
 			case p.In == "path":
-				named = p.Name == "name"
+				named = "{" + p.Name + "}"
+			case p.Name == idempotencyKey:
+				idempotent = true
 			case strings.HasPrefix(p.Name, "If-"):
 				conditions = append(conditions, p.Name)
 			}
@@ -140,8 +143,11 @@ func TestTheDocumentHasTheParametersBodiesAndStatusesOfEachRoute(t *testing.T) {
 		if strings.Join(conditions, " ") != r.condition {
 			t.Errorf("%s honours %q and has %q documented", where, r.condition, conditions)
 		}
-		if named != strings.Contains(r.pattern, "{name}") {
-			t.Errorf("%s: its name is documented: %v", where, named)
+		if varies := regexp.MustCompile(`{\w+}`).FindString(r.pattern); named != varies {
+			t.Errorf("%s: %q is documented to vary", where, named)
+		}
+		if idempotent != r.idempotent {
+			t.Errorf("%s: an Idempotency-Key is documented: %v", where, idempotent)
 		}
 		if (o.RequestBody.Ref != "") != (r.body != bodyNone) {
 			t.Errorf("%s has the body %q documented", where, o.RequestBody.Ref)
@@ -217,7 +223,7 @@ func TestAnswersHaveTheFieldsOfTheirSchemas(t *testing.T) {
 	permissions := []access.Permission{{Action: access.Read, Path: "a"}}
 	for name, shapes := range map[string][]any{
 		"Error":           {errorBody{}},
-		"Metadata":        {viewMetadata(vault.Metadata{}), viewMetadata(vault.Metadata{RotationIntervalSecs: &i, NextRotationAt: &s, CustomMetadata: map[string]string{"a": "b"}})},
+		"Metadata":        {viewMetadata(vault.Metadata{}), viewMetadata(vault.Metadata{RotationIntervalSecs: &i, NextRotationAt: &s, CustomMetadata: map[string]string{"a": "b"}}), viewMetadata(settled(postgresTarget)), viewMetadata(settled(webhookTarget))},
 		"MetadataPage":    {pageView{Items: views([]vault.Metadata{{}}, viewMetadata)}, pageView{NextCursor: new(string)}},
 		"VersionMetadata": {viewVersion(vault.VersionMetadata{}), viewVersion(vault.VersionMetadata{ExpiresAt: &s})},
 		"VersionList":     {versionsView{}, versionsView{Items: views([]vault.VersionMetadata{{}}, viewVersion)}},
@@ -228,6 +234,9 @@ func TestAnswersHaveTheFieldsOfTheirSchemas(t *testing.T) {
 		"Event":           {viewEvent(vault.Event{}), viewEvent(vault.Event{ClientIP: "a", SecretName: "a", Version: 1, RequestID: "a", TraceID: "a", Detail: "{}"})},
 		"EventList":       {itemsView[eventView]{}},
 		"Status":          {viewStatus("v", &vault.Status{})},
+		"Rotation":        {viewRotation(vault.RotationStatus{}), viewRotation(vault.RotationStatus{ChangedAt: &s})},
+		"Job":             {viewJob(vault.JobView{}), viewJob(vault.JobView{RunAt: &s, StartedAt: &s, DeadAt: &s, CompletedAt: &s, Outcome: "a", Class: "a", Error: "a"})},
+		"JobPage":         {jobPageView{Items: views([]vault.JobView{{}}, viewJob)}, jobPageView{NextCursor: new(string)}},
 		"Healthy":         {probeView{Status: "ok"}},
 		"Ready":           {probeView{Status: "ready"}},
 		"Verdict":         {verdict(t, vault.Verdict{}), verdict(t, vault.Verdict{Valid: true, Version: 1})},
@@ -263,6 +272,12 @@ func (d document) check(t *testing.T, where string, s schema, value any) {
 	}
 	if len(s.OneOf) > 0 {
 		for _, one := range s.OneOf {
+			if value == nil && one.Type == "null" {
+				return
+			}
+			if one.Ref != "" {
+				one = d.Components.Schemas[reference{Ref: one.Ref}.name()]
+			}
 			if m, ok := value.(map[string]any); ok && len(m) == len(one.Required) {
 				d.check(t, where, one, value)
 				return
@@ -300,6 +315,21 @@ func (d document) check(t *testing.T, where string, s schema, value any) {
 			d.check(t, where+"[]", *s.Items, item)
 		}
 	}
+}
+
+var (
+	postgresTarget = &secret.Target{Postgres: &secret.PostgresTarget{
+		Hosts: []string{"a:5432"}, Standbys: []string{"b:5432"}, Database: "d", Mode: secret.ModeAlternating, Usernames: []string{"u", "v"}, LoginSecret: "l", CA: "c", ProbeSecs: 10,
+	}}
+	webhookTarget = &secret.Target{Webhook: &secret.WebhookTarget{URL: "https://a", SigningSecret: "s", SendValue: true, CA: "c"}}
+)
+
+// settled is a secret of which everything is said.
+func settled(t *secret.Target) vault.Metadata {
+	return vault.Metadata{Target: t, Rotation: secret.Rotation{
+		Schedule: secret.Schedule{Cron: "@daily", TimeZone: "Europe/Berlin", Window: time.Hour, Missed: secret.MissedWait},
+		Policy:   secret.PasswordPolicy{Length: 43, Alphabet: "ab", Classes: []string{"lower"}}, LoginHosts: []string{"a:5432"}, Paused: true,
+	}}
 }
 
 func disclosed(t *testing.T, m *secret.Material) map[string]any {

@@ -117,13 +117,15 @@ func TestACreationWithAKeyIsKnownByAllThatItSays(t *testing.T) {
 		t.Errorf("%+v", again)
 	}
 	for name, change := range map[string]func(*vault.CreateRequest){
-		"value":          func(r *vault.CreateRequest) { r.Given = text("hunter3") },
-		"form of value":  func(r *vault.CreateRequest) { r.Given = vault.Given{Binary: sensitive.CopyString("hunter2")} },
-		"user":           func(r *vault.CreateRequest) { r.Given = vault.Given{Username: sensitive.CopyString("hunter2")} },
-		"no value":       func(r *vault.CreateRequest) { r.Given = vault.Given{} },
-		"description":    func(r *vault.CreateRequest) { r.Description = "e" },
-		"interval":       func(r *vault.CreateRequest) { r.RotationIntervalSecs = ptr(int64(60)) },
-		"schedule":       func(r *vault.CreateRequest) { r.RotationIntervalSecs, r.Schedule = nil, &vault.ScheduleRequest{Cron: "@daily"} },
+		"value":         func(r *vault.CreateRequest) { r.Given = text("hunter3") },
+		"form of value": func(r *vault.CreateRequest) { r.Given = vault.Given{Binary: sensitive.CopyString("hunter2")} },
+		"user":          func(r *vault.CreateRequest) { r.Given = vault.Given{Username: sensitive.CopyString("hunter2")} },
+		"no value":      func(r *vault.CreateRequest) { r.Given = vault.Given{} },
+		"description":   func(r *vault.CreateRequest) { r.Description = "e" },
+		"interval":      func(r *vault.CreateRequest) { r.RotationIntervalSecs = ptr(int64(60)) },
+		"schedule": func(r *vault.CreateRequest) {
+			r.RotationIntervalSecs, r.Schedule = nil, &vault.ScheduleRequest{Cron: "@daily"}
+		},
 		"grace":          func(r *vault.CreateRequest) { r.GracePeriodSecs = 1 },
 		"metadata":       func(r *vault.CreateRequest) { r.CustomMetadata = map[string]string{"a": "1"} },
 		"policy":         func(r *vault.CreateRequest) { r.PasswordPolicy = &secret.PasswordPolicy{Length: 50} },
