@@ -14,8 +14,13 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 var unproduced = map[string]map[int]string{
 	"":                   {429: "nothing is throttled in this release"},
 	"createSecret":       {500: "opens no row that was stored"},
-	"deleteSecret":       {409: "nothing of this release forbids it", 500: "opens no row that was stored"},
+	"deleteSecret":       {500: "opens no row that was stored"},
 	"listSecrets":        {403: "every valid token may list what its role may act on"},
+	"pauseRotation":      {500: "what doesn't verify is shown as such"},
+	"resumeRotation":     {500: "what doesn't verify is shown as such"},
+	"readRotation":       {500: "what doesn't verify is shown as such"},
+	"listJobs":           {403: "every valid token may list those of secrets that its role may act on"},
+	"readJob":            {403: "one that may not be seen is a 404"},
 	"verifySecret":       {500: "a version that can't be opened is a 503"},
 	"listVersions":       {500: "opens no row that was stored"},
 	"createRole":         {500: "opens no row that was stored"},
@@ -55,6 +60,7 @@ func TestAPI_EveryAnswerIsAsDocumented(t *testing.T) {
 	}
 	w.succeeds()
 	w.refused(endpoints)
+	w.rotates()
 	w.misses()
 	w.damaged()
 	w.unavailable(endpoints)

@@ -55,7 +55,7 @@ func (c *contract) find(method, path string) (endpoint, bool) {
 	pattern := path
 	if name, ok := strings.CutPrefix(path, "/v1/secrets/"); ok {
 		pattern = "/v1/secrets/{name}"
-		for _, verb := range []string{"/rotate", "/verify", "/versions"} {
+		for _, verb := range []string{"/rotate", "/verify", "/versions", "/rollback", "/pause", "/resume", "/jobs"} {
 			if strings.HasSuffix(name, verb) {
 				pattern += verb
 			}
@@ -66,6 +66,10 @@ func (c *contract) find(method, path string) (endpoint, bool) {
 			_, below, _ := strings.Cut(name, "/")
 			pattern = strings.TrimSuffix("/v1/"+kind+"/{name}/"+below, "/")
 		}
+	}
+	if id, ok := strings.CutPrefix(path, "/v1/jobs/"); ok {
+		_, below, _ := strings.Cut(id, "/")
+		pattern = strings.TrimSuffix("/v1/jobs/{id}/"+below, "/")
 	}
 	item := c.doc.Paths.Value(pattern)
 	if item == nil || item.GetOperation(method) == nil {

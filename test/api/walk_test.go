@@ -105,6 +105,9 @@ func (w *walk) send(s step) (int, http.Header, []byte) {
 	return response.StatusCode, response.Header, body.Bytes()
 }
 
+// noJob is the path of a job that doesn't exist.
+const noJob = "/v1/jobs/0190a6c2-7d3e-4b1a-9c57-2f6d8e4b1a90"
+
 // plain are operations with a request each that is valid in form, for what is refused the same way everywhere.
 var plain = map[string]step{
 	"createSecret":       {method: "POST", path: "/v1/secrets", body: `{"name":"plain/new","kind":"manual","value":"v"}`},
@@ -113,6 +116,17 @@ var plain = map[string]step{
 	"updateSecret":       {method: "PUT", path: "/v1/secrets/plain/a", body: `{"description":"d"}`},
 	"deleteSecret":       {method: "DELETE", path: "/v1/secrets/plain/none"},
 	"rotateSecret":       {method: "POST", path: "/v1/secrets/plain/auto/rotate", body: `{}`},
+	"rollbackSecret":     {method: "POST", path: "/v1/secrets/plain/auto/rollback", body: `{"version":1}`},
+	"pauseSecret":        {method: "POST", path: "/v1/secrets/plain/auto/pause", body: `{}`},
+	"resumeSecret":       {method: "POST", path: "/v1/secrets/plain/auto/resume", body: `{}`},
+	"listSecretJobs":     {method: "GET", path: "/v1/secrets/plain/a/jobs"},
+	"listJobs":           {method: "GET", path: "/v1/jobs"},
+	"readJob":            {method: "GET", path: noJob},
+	"retryJob":           {method: "POST", path: noJob + "/retry", body: `{}`},
+	"cancelJob":          {method: "POST", path: noJob + "/cancel", body: `{}`},
+	"readRotation":       {method: "GET", path: "/v1/rotation"},
+	"pauseRotation":      {method: "POST", path: "/v1/rotation/pause", body: `{}`},
+	"resumeRotation":     {method: "POST", path: "/v1/rotation/resume", body: `{}`},
 	"verifySecret":       {method: "POST", path: "/v1/secrets/plain/a/verify", body: `{"value":"v"}`},
 	"listVersions":       {method: "GET", path: "/v1/secrets/plain/a/versions"},
 	"readBatch":          {method: "POST", path: "/v1/batch/secrets", body: `{"names":["plain/a"]}`},

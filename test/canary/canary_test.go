@@ -49,6 +49,8 @@ var unreachable = map[string][]int{
 	"deleteSecret":       {http.StatusConflict}, // while a rotation is applied
 	"setRolePermissions": {http.StatusConflict},
 	"listSecrets":        {http.StatusForbidden}, // any token may list what it may act on
+	"listJobs":           {http.StatusForbidden}, // likewise
+	"readJob":            {http.StatusForbidden}, // one that may not be seen is as good as none
 	"health":             {http.StatusInternalServerError},
 	"ready":              {http.StatusInternalServerError},
 }
@@ -85,6 +87,7 @@ func nothingStays(t *testing.T, kms map[string]string) {
 	for _, o := range operations() {
 		w.must(o.id, o.valid(w))
 	}
+	w.rollsBack()
 	w.refusals(documented)
 	w.failures(server, documented)
 	w.learnKeys()

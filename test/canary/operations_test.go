@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
+
+	"github.com/sealkeep/sealkeep/internal/sealkeeptest"
 )
 
 // operation is one of the API's, by its operationId in docs/openapi.yaml.
@@ -37,6 +39,43 @@ func plain(method, path string) func(*walk) request {
 // with makes a request with a canary in its body.
 func with(method, path, field string) func(*walk) request {
 	return func(w *walk) request { return request{method, path, object{field: w.text(field)}} }
+}
+
+// noJob is the path of a job that doesn't exist.
+const noJob = "/v1/jobs/0190a6c2-7d3e-4b1a-9c57-2f6d8e4b1a90"
+
+// job gives the path of a job that is open, of a secret that is made if there is none.
+func (w *walk) job() string {
+	w.t.Helper()
+	if w.v.Do(w.t, http.MethodGet, at(targeted), nil, from(listed)).Status == http.StatusNotFound {
+		w.must("createSecret", request{http.MethodPost, "/v1/secrets", object{"name": signing, "kind": "manual", "value": w.text("signing key")}})
+		w.must("createSecret", request{http.MethodPost, "/v1/secrets", object{
+			"name": targeted, "kind": "automatic", "rotation_interval_secs": 3600, "value": w.text("value"), "grace_period_secs": 3600,
+			"target": object{"type": "webhook", "url": "https://webhook.invalid/", "signing_secret": signing},
+		}})
+	}
+	return "/v1/jobs/" + w.must("rotateSecret", request{http.MethodPost, at(targeted) + "/rotate", nil}).Text("id")
+}
+
+// rollsBack rolls back what has a target, and has a job changed by who may see it and not rotate its secret.
+func (w *walk) rollsBack() {
+	w.t.Helper()
+	job := w.job()
+	w.must("createRole", request{http.MethodPost, "/v1/roles", object{"name": "reader", "permissions": []object{{"action": "read", "path": targeted}}}})
+	reader := w.must("createToken", request{http.MethodPost, "/v1/tokens", object{"name": "reader", "role": "reader"}}).Text("token")
+	for id, path := range map[string]string{"retryJob": job + "/retry", "cancelJob": job + "/cancel"} {
+		w.expect(http.StatusForbidden, id, request{http.MethodPost, path, nil}, sealkeeptest.WithToken(reader))
+	}
+	w.must("cancelJob", request{http.MethodPost, job + "/cancel", nil})
+	w.must("updateSecret", request{http.MethodPut, at(targeted), object{"value": w.text("value")}})
+	w.expect(http.StatusAccepted, "rollbackSecret", request{http.MethodPost, at(targeted) + "/rollback", object{"version": 1}})
+}
+
+// cancelled gives the path of a job that is over.
+func (w *walk) cancelled() string {
+	job := w.job()
+	w.must("cancelJob", request{http.MethodPost, job + "/cancel", nil})
+	return job
 }
 
 func operations() []operation {
@@ -86,6 +125,40 @@ func operations() []operation {
 			id: "rotateSecret", discloses: true, valid: plain(http.MethodPost, at(automatic)+"/rotate"),
 			missing: plain(http.MethodPost, missing+"/rotate"), conflicting: plain(http.MethodPost, at(opaque)+"/rotate"),
 		},
+		{
+			id: "rollbackSecret", discloses: true,
+			valid: func(w *walk) request {
+				version := w.must("rotateSecret", request{http.MethodPost, at(automatic) + "/rotate", nil}).Number("version")
+				return request{http.MethodPost, at(automatic) + "/rollback", object{"version": int(version) - 1}}
+			},
+			missing: func(*walk) request { return request{http.MethodPost, missing + "/rollback", object{"version": 1}} },
+			conflicting: func(w *walk) request {
+				version := w.must("readSecret", request{http.MethodGet, at(opaque), nil}).Number("version")
+				return request{http.MethodPost, at(opaque) + "/rollback", object{"version": int(version)}}
+			},
+		},
+		{
+			id: "pauseSecret", valid: plain(http.MethodPost, at(automatic)+"/pause"),
+			missing: plain(http.MethodPost, missing+"/pause"), conflicting: plain(http.MethodPost, at(opaque)+"/pause"),
+		},
+		{
+			id: "resumeSecret", valid: plain(http.MethodPost, at(automatic)+"/resume"),
+			missing: plain(http.MethodPost, missing+"/resume"), conflicting: plain(http.MethodPost, at(opaque)+"/resume"),
+		},
+		{id: "listSecretJobs", valid: get(at(opaque) + "/jobs"), missing: get(missing + "/jobs")},
+		{id: "listJobs", valid: get("/v1/jobs?prefix=canary/")},
+		{id: "readJob", valid: func(w *walk) request { return request{http.MethodGet, w.job(), nil} }, missing: get(noJob)},
+		{
+			id: "retryJob", valid: func(w *walk) request { return request{http.MethodPost, w.job() + "/retry", nil} },
+			missing: plain(http.MethodPost, noJob+"/retry"), conflicting: func(w *walk) request { return request{http.MethodPost, w.cancelled() + "/retry", nil} },
+		},
+		{
+			id: "cancelJob", valid: func(w *walk) request { return request{http.MethodPost, w.job() + "/cancel", nil} },
+			missing: plain(http.MethodPost, noJob+"/cancel"), conflicting: func(w *walk) request { return request{http.MethodPost, w.cancelled() + "/cancel", nil} },
+		},
+		{id: "readRotation", valid: get("/v1/rotation")},
+		{id: "pauseRotation", valid: plain(http.MethodPost, "/v1/rotation/pause")},
+		{id: "resumeRotation", valid: plain(http.MethodPost, "/v1/rotation/resume")},
 		{id: "verifySecret", valid: with(http.MethodPost, at(opaque)+"/verify", "value"), missing: with(http.MethodPost, missing+"/verify", "value")},
 		{id: "listVersions", valid: get(at(opaque) + "/versions"), missing: get(missing + "/versions")},
 		{

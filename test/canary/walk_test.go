@@ -107,7 +107,7 @@ func (w *walk) send(o operation, r request, options ...sealkeeptest.RequestOptio
 	w.answers = append(w.answers, answer{operation: o.id, status: response.Status, discloses: o.discloses && success, text: text.Bytes()})
 	if success {
 		switch o.id {
-		case "createSecret", "rotateSecret":
+		case "createSecret", "rotateSecret", "rollbackSecret":
 			for _, field := range []string{"value", "username", "password"} {
 				if value := response.Text(field); len(value) >= chunkSize {
 					w.learn("generated "+field, value)
@@ -142,6 +142,7 @@ type object = map[string]any
 
 const (
 	opaque, binary, userpass, automatic, pair = "canary/opaque", "canary/binary", "canary/userpass", "canary/auto", "canary/pair"
+	targeted, signing                         = "canary/targeted", "canary/signing"
 )
 
 func at(name string) string { return "/v1/secrets/" + name }
