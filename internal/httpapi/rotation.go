@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/sensitive"
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
 
@@ -241,4 +242,16 @@ func viewRotation(s vault.RotationStatus) rotationView {
 		Paused: s.Paused, Verified: s.Verified, ChangedAt: optionalTime(s.ChangedAt), Open: s.Open, Running: s.Running, Dead: s.Dead,
 		OldestDueSeconds: s.OldestDueSecs, Drifted: s.Drifted, ExpiredVersions: s.ExpiredVersions,
 	}
+}
+
+// fetchValue answers a webhook's receiver. What it sends as its token is no role's.
+func (a *api) fetchValue(ctx context.Context, x *exchange) error {
+	caller := x.caller()
+	token := caller.Token
+	caller.Token = sensitive.Bytes{}
+	s, err := a.vault.Fetch(ctx, caller, token)
+	if err != nil {
+		return err
+	}
+	return x.secret(http.StatusOK, s)
 }

@@ -78,6 +78,7 @@ func routes() []route {
 		{method: http.MethodGet, pattern: "/v1/rotation", handle: (*api).readRotation},
 		{method: http.MethodPost, pattern: "/v1/rotation/pause", body: bodyOptional, handle: (*api).pauseRotation},
 		{method: http.MethodPost, pattern: "/v1/rotation/resume", body: bodyOptional, handle: (*api).resumeRotation},
+		{method: http.MethodGet, pattern: "/v1/rotation/fetch", handle: (*api).fetchValue},
 
 		{method: http.MethodGet, pattern: "/v1/audit", query: []string{"limit", "since", "until"}, handle: (*api).listEvents},
 		{method: http.MethodGet, pattern: "/v1/status", handle: (*api).status},

@@ -136,8 +136,10 @@ func (v *Vault) setPaused(ctx context.Context, c Caller, action string, paused b
 		var made int64
 		err := retryRaced(ctx, func() error {
 			return a.change(ctx, func(ctx context.Context, tx *postgres.Tx) (err error) {
-				made, err = v.writeControl(ctx, a, tx, paused)
-				return err
+				if made, err = v.writeControl(ctx, a, tx, paused); err != nil || paused {
+					return err
+				}
+				return tx.WakeRotators(ctx)
 			})
 		})
 		if err != nil {

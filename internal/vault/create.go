@@ -107,6 +107,11 @@ func (v *Vault) insert(ctx context.Context, a *attempt, name secret.Name, settin
 		if err != nil {
 			return err
 		}
+		if dueNow {
+			if err := tx.WakeRotators(ctx); err != nil {
+				return err
+			}
+		}
 		// The name is free. Whoever bore it must have been deleted by the vault: one that somebody removed isn't replaced in silence.
 		if err := a.alarm(ctx, name.String(), nil, v.checkMissing(ctx, tx, name.String(), since)); err != nil {
 			return err

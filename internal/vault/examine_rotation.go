@@ -25,7 +25,7 @@ func (t *told) hearControl(r *db.RecordsRow, facts *changeFacts, proven bool) {
 		return
 	}
 	if facts.Revision > t.control.revision {
-		t.control = toldControl{revision: facts.Revision, paused: r.Action == ActionRotationPause, unproven: !proven}
+		t.control = toldControl{revision: facts.Revision, paused: r.Action == ActionPauseAll, unproven: !proven}
 	}
 }
 

@@ -24,8 +24,8 @@ import (
 type Rotations struct {
 	v     *Vault
 	epoch atomic.Int64 // under which the keyring was read last; 0 before the first
-	house   *houseMetrics
-	pace    *pace
+	house *houseMetrics
+	pace  *pace
 }
 
 // ErrClaimLost says that the job isn't the caller's any more: its lease lapsed and another took it, or it is over, or its secret is gone.

@@ -73,7 +73,7 @@ func (t *told) hear(r *db.RecordsRow, proven bool) {
 	}
 	switch r.Action {
 	case ActionRoleCreate, ActionRolePermissions, ActionRoleDelete,
-		ActionTokenCreate, ActionTokenRevoke, ActionTokenRecover, ActionKeyringRotate, ActionKeyringRetire:
+		ActionTokenCreate, ActionTokenRevoke, ActionTokenRecover, ActionKeyringRotate, ActionKeyringRetire, ActionPauseAll, ActionResumeAll:
 	default:
 		if !changesSecret(r.Action) {
 			return
@@ -88,12 +88,8 @@ func (t *told) hear(r *db.RecordsRow, proven bool) {
 		t.hearEpoch(r, facts.Epoch)
 	}
 	switch r.Action {
-	case ActionRotationPause, ActionRotationResume:
-		if r.SecretName == nil { // of all
-			t.hearControl(r, &facts, proven)
-			return
-		}
-		t.hearSecret(r, &facts, proven)
+	case ActionPauseAll, ActionResumeAll:
+		t.hearControl(r, &facts, proven)
 	case ActionKeyringRotate, ActionKeyringRetire: // they raise the epoch, and leave the grants as they are
 	case ActionRoleCreate, ActionRolePermissions, ActionRoleDelete:
 		t.hearRole(r, &facts, proven)

@@ -126,6 +126,7 @@ var plain = map[string]step{
 	"cancelJob":          {method: "POST", path: noJob + "/cancel", body: `{}`},
 	"readRotation":       {method: "GET", path: "/v1/rotation"},
 	"pauseRotation":      {method: "POST", path: "/v1/rotation/pause", body: `{}`},
+	"fetchValue":         {method: "GET", path: "/v1/rotation/fetch"},
 	"resumeRotation":     {method: "POST", path: "/v1/rotation/resume", body: `{}`},
 	"verifySecret":       {method: "POST", path: "/v1/secrets/plain/a/verify", body: `{"value":"v"}`},
 	"listVersions":       {method: "GET", path: "/v1/secrets/plain/a/versions"},

@@ -157,6 +157,7 @@ func operations() []operation {
 			missing: plain(http.MethodPost, noJob+"/cancel"), conflicting: func(w *walk) request { return request{http.MethodPost, w.cancelled() + "/cancel", nil} },
 		},
 		{id: "readRotation", valid: get("/v1/rotation")},
+		{id: "fetchValue", valid: get("/v1/rotation/fetch")},
 		{id: "pauseRotation", valid: plain(http.MethodPost, "/v1/rotation/pause")},
 		{id: "resumeRotation", valid: plain(http.MethodPost, "/v1/rotation/resume")},
 		{id: "verifySecret", valid: with(http.MethodPost, at(opaque)+"/verify", "value"), missing: with(http.MethodPost, missing+"/verify", "value")},
