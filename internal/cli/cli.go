@@ -72,6 +72,8 @@ Exit status: 0 success, 1 failure, 2 wrong command line; secret verify, audit ve
 		a.tokenCommand(),
 		a.roleCommand(),
 		a.secretCommand(),
+		a.rotationCommand(),
+		a.jobsCommand(),
 		a.auditCommand(),
 		a.keyringCommand(),
 		a.rewrapCommand(),

@@ -79,6 +79,13 @@ var ourWords = strings.NewReplacer(
 	"expires_in_secs", "--expires-in",
 	"rotation_interval_secs", "--rotation-interval",
 	"grace_period_secs", "--grace-period",
+	"rotation_schedule", "--cron",
+	"window_secs", "--window",
+	"time_zone", "--time-zone",
+	"login_hosts", "--login-host",
+	"rotate_on_create", "--rotate-on-create",
+	"POST …/rotate asks", "`sealkeep secret rotate` asks",
+	"retry or cancel it", "`sealkeep jobs retry` or `sealkeep jobs cancel` it",
 )
 
 func inOurWords(message string) string { return ourWords.Replace(message) }

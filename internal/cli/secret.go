@@ -15,7 +15,7 @@ func (a *app) secretCommand() *cobra.Command {
 	flags := new(clientFlags)
 	group := a.group(&cobra.Command{
 		Use:   "secret",
-		Short: "Create, read, change and delete secrets",
+		Short: "Create, read, change, rotate and delete secrets",
 	},
 		a.secretCreateCommand(flags),
 		a.secretGetCommand(flags),
@@ -23,6 +23,9 @@ func (a *app) secretCommand() *cobra.Command {
 		a.secretRemoveCommand(flags),
 		a.secretListCommand(flags),
 		a.secretRotateCommand(flags),
+		a.secretRollbackCommand(flags),
+		a.secretPauseCommand(flags),
+		a.secretResumeCommand(flags),
 		a.secretVerifyCommand(flags),
 		a.secretVersionsCommand(flags),
 	)
@@ -50,6 +53,7 @@ type metadata struct {
 	GracePeriodSecs      int64             `json:"grace_period_secs"`
 	Version              int64             `json:"version"`
 	NextRotationAt       *time.Time        `json:"next_rotation_at"`
+	Paused               bool              `json:"paused"`
 	CustomMetadata       map[string]string `json:"custom_metadata"`
 	CreatedAt            time.Time         `json:"created_at"`
 	UpdatedAt            time.Time         `json:"updated_at"`
@@ -81,6 +85,7 @@ type settingFlags struct {
 	grace       secondsFlag
 	metadata    []string
 	noMetadata  bool
+	rotation    rotationFlags
 }
 
 func (f *settingFlags) add(cmd *cobra.Command) {
@@ -88,11 +93,12 @@ func (f *settingFlags) add(cmd *cobra.Command) {
 	cmd.Flags().Var(&f.interval, "rotation-interval", "how often an automatic secret is rotated, "+durationHelp)
 	cmd.Flags().Var(&f.grace, "grace-period", "how long a superseded version stays valid, "+durationHelp+" (a new secret's default is 0: not at all)")
 	cmd.Flags().StringArrayVar(&f.metadata, "metadata", nil, "a pair `KEY=VALUE` of custom metadata, not secret; can be given again")
+	f.rotation.add(cmd)
 }
 
 // given tells whether any of them was.
 func (f *settingFlags) given(cmd *cobra.Command) bool {
-	for _, name := range []string{"description", "rotation-interval", "grace-period", "metadata", "no-metadata"} {
+	for _, name := range append([]string{"description", "rotation-interval", "grace-period", "metadata", "no-metadata"}, rotationFlagNames...) {
 		if flag := cmd.Flags().Lookup(name); flag != nil && flag.Changed {
 			return true
 		}
@@ -100,7 +106,10 @@ func (f *settingFlags) given(cmd *cobra.Command) bool {
 	return false
 }
 
-func (f *settingFlags) addTo(cmd *cobra.Command, o *object) error {
+func (f *settingFlags) addTo(a *app, cmd *cobra.Command, o *object, change bool) error {
+	if err := f.rotation.addTo(cmd.Context(), a, cmd, o, change); err != nil {
+		return err
+	}
 	if cmd.Flags().Changed("description") {
 		o.set("description", f.description)
 	}

@@ -16,6 +16,7 @@ func (a *app) secretCreateCommand(client *clientFlags) *cobra.Command {
 		kind     string
 		from     valueFlags
 		settings settingFlags
+		key      string
 		asJSON   bool
 	)
 	cmd := &cobra.Command{
@@ -25,10 +26,14 @@ func (a *app) secretCreateCommand(client *clientFlags) *cobra.Command {
 
 ` + valueHelp + `
 An automatic secret gets a generated value, unless --value-file is given (- is standard input).
-With --username the secret holds a user name and a password, which is the value.`,
+With --username the secret holds a user name and a password, which is the value.
+
+` + rotationHelp + ``,
 		Example: `  printf %s "$PASSWORD" | sealkeep secret create payments/db --username payments
   sealkeep secret create tls/key --value-file key.pem
-  sealkeep secret create jobs/signing --rotation-interval 30d --grace-period 1d`,
+  sealkeep secret create jobs/signing --rotation-interval 30d --grace-period 1d
+  sealkeep secret create payments/db --username payments --value-file password.txt --target db.json \
+    --cron '0 3 * * SUN' --time-zone Europe/Berlin --window 2h --missed wait`,
 		Args: oneSecret,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := secret.ParseName(args[0])
@@ -37,12 +42,15 @@ With --username the secret holds a user name and a password, which is the value.
 			}
 			if kind == "" {
 				kind = string(secret.Manual)
-				if settings.interval.given {
+				if settings.interval.given || settings.rotation.cron != "" {
 					kind = string(secret.Automatic)
 				}
 			}
 			wantValue := from.file != "" || kind != string(secret.Automatic)
-			if !wantValue {
+			if settings.rotation.sharesInput(from, wantValue) {
+				return usage(sharedInput)
+			}
+			if !wantValue && settings.rotation.target != "-" {
 				if err := a.refusePiped(cmd.Context()); err != nil {
 					return err
 				}
@@ -55,7 +63,7 @@ With --username the secret holds a user name and a password, which is the value.
 			body := newObject(given.value.Len() + given.username.Len())
 			body.set("name", name)
 			body.set("kind", kind)
-			if err := settings.addTo(cmd, body); err != nil {
+			if err := settings.addTo(a, cmd, body, false); err != nil {
 				return err
 			}
 			if err := given.addTo(body); err != nil {
@@ -65,9 +73,9 @@ With --username the secret holds a user name and a password, which is the value.
 			if err != nil {
 				return err
 			}
-			made, err := a.makeVersion(cmd.Context(), *client, call{
-				method: http.MethodPost, path: "/v1/secrets", body: text, of: "secret " + name.String(),
-			})
+			k := call{method: http.MethodPost, path: "/v1/secrets", body: text, of: "secret " + name.String()}
+			setRequestKey(&k, key)
+			made, err := a.makeVersion(cmd.Context(), *client, k)
 			if err != nil {
 				return err
 			}
@@ -78,10 +86,12 @@ With --username the secret holds a user name and a password, which is the value.
 			return a.printVersion(made, asJSON, "created", note)
 		},
 	}
-	cmd.Flags().StringVar(&kind, "kind", "", "manual or automatic (default manual, with --rotation-interval automatic)")
+	cmd.Flags().StringVar(&kind, "kind", "", "manual or automatic (default manual, with --rotation-interval or --cron automatic)")
 	from.add(cmd)
 	from.addUsername(cmd)
 	settings.add(cmd)
+	settings.rotation.addCreate(cmd)
+	addRequestKey(cmd, &key)
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
@@ -102,7 +112,10 @@ current one makes none. What isn't given stays.
 
 ` + valueHelp + `
 With --description or another setting a value is only taken with --value-file (- is standard input) or --as-password,
-which always needs one.`,
+which always needs one.
+
+` + rotationHelp + `
+--cron and --rotation-interval take each other's place; what belongs together is replaced together.`,
 		Example: `  sealkeep secret put payments/db --as-password <password.txt
   sealkeep secret put tls/key --value-file key.pem --if-match 3-6ba7b810-9dad-41d1-80b4-00c04fd430c8
   sealkeep secret put tls/key --description 'key of www.example.com'`,
@@ -113,7 +126,10 @@ which always needs one.`,
 				return badArgument(err)
 			}
 			wantValue := from.file != "" || asPassword || !settings.given(cmd)
-			if !wantValue {
+			if settings.rotation.sharesInput(from, wantValue) {
+				return usage(sharedInput)
+			}
+			if !wantValue && settings.rotation.target != "-" {
 				if err := a.refusePiped(cmd.Context()); err != nil {
 					return err
 				}
@@ -124,7 +140,7 @@ which always needs one.`,
 			}
 			defer given.release()
 			body := newObject(given.value.Len() + given.username.Len())
-			if err := settings.addTo(cmd, body); err != nil {
+			if err := settings.addTo(a, cmd, body, true); err != nil {
 				return err
 			}
 			if asPassword {
@@ -156,32 +172,9 @@ which always needs one.`,
 	from.addUsername(cmd)
 	cmd.Flags().BoolVar(&asPassword, "as-password", false, "the value is the new password of a userpass secret, whose user name stays")
 	settings.add(cmd)
+	settings.rotation.addPut(cmd)
 	cmd.Flags().BoolVar(&settings.noMetadata, "no-metadata", false, "remove all custom metadata")
 	cmd.Flags().StringVar(&ifMatch, "if-match", "", "change it only if this `ETAG` of `secret get` is still the current one")
-	jsonFlag(cmd, &asJSON)
-	return cmd
-}
-
-func (a *app) secretRotateCommand(client *clientFlags) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "rotate NAME",
-		Short: "Give an automatic secret a newly generated value",
-		Args:  oneName("secret"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			name, err := secret.ParseName(args[0])
-			if err != nil {
-				return badArgument(err)
-			}
-			made, err := a.makeVersion(cmd.Context(), *client, call{
-				method: http.MethodPost, path: secretPath(name, "rotate"), of: "secret " + name.String(),
-			})
-			if err != nil {
-				return err
-			}
-			return a.printVersion(made, asJSON, "rotated", "")
-		},
-	}
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

@@ -106,8 +106,12 @@ func (a *app) printSecrets(items []json.RawMessage) error {
 		if err := json.Unmarshal(item, &m); err != nil {
 			return fmt.Errorf("the answer can't be read: %w", err)
 		}
+		next := when(m.NextRotationAt)
+		if m.Paused && m.NextRotationAt == nil {
+			next = "paused"
+		}
 		rows = append(rows, []string{
-			m.Name, m.Kind, m.Format, strconv.FormatInt(m.Version, 10), when(m.NextRotationAt), when(&m.UpdatedAt), m.Description,
+			m.Name, m.Kind, m.Format, strconv.FormatInt(m.Version, 10), next, when(&m.UpdatedAt), m.Description,
 		})
 	}
 	return table(a.Stdout, []string{"name", "kind", "format", "version", "next rotation", "updated", "description"}, rows, "no secrets")
