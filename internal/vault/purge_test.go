@@ -89,6 +89,9 @@ func TestI6_WhatWasPurgedIsToldByTheTrail(t *testing.T) {
 	turn()
 	f.wantVersions("a", 2)
 	f.finds(true)
+	if report := f.examine(true); report.Untold != 0 || strings.Contains(strings.Join(report.Notes, ""), "didn't note") {
+		t.Errorf("%d last changes are untold: %q", report.Untold, report.Notes)
+	}
 }
 
 // A target may know an older password alone: what is past its grace stays until the current one has worked there.

@@ -63,28 +63,31 @@ func (f *fixture) wrappedTwice() int64 {
 func TestRewrap_PassesOverWhatIsDamaged(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	for i := range 5 {
+	for i := range 6 {
 		f.put(fmt.Sprint("s", i), "x")
 	}
 	other, _ := f.rewraps(newKeeper(t))
-	damaged := pgtest.Query[string](t, f.db, "SELECT name FROM vault.secrets ORDER BY id LIMIT 2")
+	damaged := pgtest.Query[string](t, f.db, "SELECT name FROM vault.secrets ORDER BY id LIMIT 3")
 	f.db.Exec(t, `UPDATE vault.secret_versions SET wrapped_dek = set_byte(wrapped_dek, 40, get_byte(wrapped_dek, 40) # 1)
 		WHERE secret_id = (SELECT id FROM vault.secrets WHERE name = $1)`, damaged[0])
 	f.db.Exec(t, "UPDATE vault.secrets SET description = 'forged' WHERE name = $1", damaged[1])
-	if did, err := other.Rewrap(context.Background()); did != (vault.Rewrapped{Found: 5, Done: 3, Failed: 2, Lack: 2}) || err != nil {
-		t.Errorf("of 3 sound versions and 2 damaged ones: %+v, %v", did, err)
+	// Its data key unwraps, and it would get a MAC that says that all the rest is so.
+	f.db.Exec(t, `UPDATE vault.secret_versions SET created_at = created_at - interval '1 day'
+		WHERE secret_id = (SELECT id FROM vault.secrets WHERE name = $1)`, damaged[2])
+	if did, err := other.Rewrap(context.Background()); did != (vault.Rewrapped{Found: 6, Done: 3, Failed: 3, Lack: 3}) || err != nil {
+		t.Errorf("of 3 sound versions and 3 damaged ones: %+v, %v", did, err)
 	}
 	if n := f.wrappedTwice(); n != 3 {
 		t.Errorf("%d versions are wrapped twice", n)
 	}
-	if n := other.metric("sealkeep_vault_integrity_failures_total"); n != 2 {
-		t.Errorf("%v alarms of 2 secrets", n)
+	if n := other.metric("sealkeep_vault_integrity_failures_total"); n != 3 {
+		t.Errorf("%v alarms of 3 secrets", n)
 	}
 	type record struct{ Name, Outcome, Actor string }
-	want := map[string]string{damaged[0]: "unverifiable", damaged[1]: "unverifiable"}
+	want := map[string]string{damaged[0]: "unverifiable", damaged[1]: "unverifiable", damaged[2]: "unverifiable"}
 	records := pgtest.Query[record](t, f.db, "SELECT secret_name::text, outcome::text, actor::text FROM vault.audit_log WHERE action = 'secret.rewrap'")
-	if len(records) != 5 {
-		t.Errorf("%d records of 5 secrets", len(records))
+	if len(records) != 6 {
+		t.Errorf("%d records of 6 secrets", len(records))
 	}
 	for _, r := range records {
 		outcome := want[r.Name]

@@ -190,8 +190,10 @@ func (s *server) run(operation, region string, in *input) (map[string]any, *apiE
 		if failed != nil {
 			return nil, failed
 		}
-		return map[string]any{"KeyId": r.arn(), "SourceKeyId": source.arn(), "SourceEncryptionAlgorithm": "SYMMETRIC_DEFAULT",
-			"DestinationEncryptionAlgorithm": "SYMMETRIC_DEFAULT", "CiphertextBlob": m.seal(r.ID, plaintext, in.DestinationEncryptionContext)}, nil
+		return map[string]any{
+			"KeyId": r.arn(), "SourceKeyId": source.arn(), "SourceEncryptionAlgorithm": "SYMMETRIC_DEFAULT",
+			"DestinationEncryptionAlgorithm": "SYMMETRIC_DEFAULT", "CiphertextBlob": m.seal(r.ID, plaintext, in.DestinationEncryptionContext),
+		}, nil
 	case "DescribeKey":
 		return s.describe(region, in.KeyID)
 	case "ListKeyRotations":
