@@ -15,7 +15,7 @@ SECRET   = $(if $(filter linux/amd64 linux/arm64,$(shell go env GOOS)/$(shell go
 GO_BUILD = CGO_ENABLED=0 GOEXPERIMENT="$${GOEXPERIMENT:+$$GOEXPERIMENT,}$(SECRET)" go build -trimpath -buildvcs=false -pgo=$(CURDIR)/cmd/api/default.pgo -ldflags '$(LDFLAGS)'
 
 .DEFAULT_GOAL := help
-.PHONY: dev test lint e2e bench bench-secret profile soak build generate clean help test-pg18 test-aws pg tools
+.PHONY: dev test lint e2e chaos bench bench-secret profile soak build generate clean help test-pg18 test-aws pg tools
 
 dev: ## Start a whole vault with its own PostgreSQL (ARGS="--dir DIR" and the like are passed on)
 	@scripts/postgres.sh >/dev/null && mkdir -p bin && $(GO_BUILD) -o bin/sealkeep ./cmd/sealkeep && \
@@ -30,6 +30,9 @@ test: ## Run the tests, with the race detector where a C compiler works (GOTESTF
 
 e2e: ## Run the test module's long tests too: end to end, faults, load
 	@scripts/test.sh test $(GOTESTFLAGS)
+
+chaos: ## Rotate 20,000 secrets while rotators and the database die, and 1,000 times under applications that log in all the while
+	@SEALKEEP_TEST_CHAOS=1 scripts/test.sh test -count=1 -timeout 60m -v -run '^(TestChaos_|TestI9_ApplicationsWithTwoRoles)' $(GOTESTFLAGS)
 
 bench: ## Measure the vault beside reference servers (ARGS="-quick", ARGS="-scale" and the like are passed on)
 	@exec scripts/bench.sh $(ARGS)

@@ -29,6 +29,9 @@ import (
 	"github.com/sealkeep/sealkeep/internal/pgserver"
 )
 
+// Trusted is the name of a role that is let in without a password, if a test makes it. Everybody is let in at the database "trusting".
+const Trusted = "trusted"
+
 // Server is a running server.
 type Server struct {
 	// Address is its host:port.
@@ -71,7 +74,7 @@ func Start(t testing.TB) *Server {
 			t.Error(err)
 		}
 	})
-	hba := "local all all trust\nhost trusting all 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+	hba := "local all all trust\nhost trusting all 127.0.0.1/32 trust\nhost all " + Trusted + " 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 	if err := os.WriteFile(filepath.Join(s.server.DataDir(), "pg_hba.conf"), []byte(hba), 0o600); err != nil {
 		t.Fatal(err)
 	}
