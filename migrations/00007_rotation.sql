@@ -22,11 +22,13 @@ ALTER TABLE vault.rotation_jobs
     ADD CONSTRAINT rotation_jobs_finite
         CHECK (isfinite(due_at) AND isfinite(enqueued_at) AND isfinite(run_at) AND isfinite(lease_expires_at) AND isfinite(completed_at)
                AND isfinite(started_at) AND isfinite(dead_at)),
-    ADD CONSTRAINT rotation_jobs_dead CHECK (dead_at IS NULL OR completed_at IS NULL);
+    ADD CONSTRAINT rotation_jobs_dead CHECK (dead_at IS NULL OR completed_at IS NULL),
+    ADD CONSTRAINT rotation_jobs_attempts CHECK (attempt < 1000000);
 DROP INDEX vault.rotation_jobs_runnable;
 CREATE INDEX rotation_jobs_runnable ON vault.rotation_jobs (run_at) WHERE completed_at IS NULL AND dead_at IS NULL;
 CREATE INDEX rotation_jobs_started ON vault.rotation_jobs (started_at) WHERE started_at IS NOT NULL;
 CREATE INDEX rotation_jobs_completed ON vault.rotation_jobs (completed_at) WHERE completed_at IS NOT NULL;
+CREATE INDEX rotation_jobs_newest ON vault.rotation_jobs (enqueued_at DESC, id DESC);
 CREATE INDEX rotation_jobs_secret ON vault.rotation_jobs (secret_id, enqueued_at);
 COMMENT ON COLUMN vault.rotation_jobs.claim_id IS 'Fences: whoever holds another one, or none, changes nothing of the job nor by it.';
 

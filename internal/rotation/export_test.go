@@ -2,7 +2,7 @@ package rotation
 
 // What the tests of this package look at.
 const (
-	LeastPause = leastPause
+	FirstPause = firstPause
 	MostPause  = mostPause
 )
 

@@ -138,7 +138,7 @@ func TestBackoff_IsOfFullJitterAndBounded(t *testing.T) {
 	for attempt, limit := range map[int]time.Duration{1: 5 * time.Second, 2: 10 * time.Second, 8: 640 * time.Second, 9: 15 * time.Minute, 100: 15 * time.Minute} {
 		low, high := rotation.MostPause, time.Duration(0)
 		for range 2000 {
-			p := rotation.Backoff(attempt, rotation.LeastPause, rotation.MostPause)
+			p := rotation.Backoff(attempt, rotation.FirstPause, rotation.MostPause)
 			low, high = min(low, p), max(high, p)
 		}
 		if high > limit+time.Millisecond || high < limit*9/10 || low > limit/10 {

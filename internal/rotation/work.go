@@ -3,6 +3,7 @@ package rotation
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"github.com/sealkeep/sealkeep/internal/fault"
@@ -11,10 +12,10 @@ import (
 )
 
 const (
-	// A failed attempt is followed by a pause of full jitter between these.
-	leastPause = 5 * time.Second
+	// A failed attempt is followed by a pause of full jitter: at most firstPause after the first, twice as much after each, and mostPause.
+	firstPause = 5 * time.Second
 	mostPause  = 15 * time.Minute
-	// awayPause is the most that a job waits while what the vault itself rests on is away. Its attempts don't count.
+	// awayPause is the most that a job waits while what the vault itself rests on is away, and half of it the least. Its attempts don't count.
 	awayPause = 20 * time.Second
 )
 
@@ -53,7 +54,7 @@ func (r *Rotator) advance(ctx context.Context, j *vault.Job) error {
 		return r.vault.Rotate(ctx, j)
 	}
 	if j.Reason != vault.ReasonDrift {
-		if err := r.vault.Prepare(ctx, j); err != nil {
+		if over, err := r.vault.Prepare(ctx, j); over || err != nil {
 			return err
 		}
 	}
@@ -65,6 +66,12 @@ func (r *Rotator) advance(ctx context.Context, j *vault.Job) error {
 		return nil // the job is over
 	}
 	defer d.Release()
+	if j.Reason == vault.ReasonDrift {
+		// Whoever made this job may have made it up, and what drifted may be back.
+		if others, err := r.targets.Try(ctx, d); err == nil || !others {
+			return r.vault.Finish(ctx, j, false)
+		}
+	}
 	if err := r.targets.Apply(ctx, d); err != nil {
 		return err
 	}
@@ -103,10 +110,14 @@ func (r *Rotator) conclude(t *task, err error) string {
 	}
 	f, away := failureOf(err)
 	if away {
-		return r.told(t, outcomeAway, r.vault.Later(t.ctx, j, backoff(j.Attempt, time.Second, awayPause)))
+		return r.told(t, outcomeAway, r.vault.Later(t.ctx, j, awayPause/2+rand.N(awayPause/2))) //nolint:gosec // jitter, not a secret
+	}
+	// A value that was the current one all along isn't given up, and what refuses it won't take it the next time.
+	if f.Abandon && j.Reason == vault.ReasonDrift {
+		f.Abandon, f.Dead = false, true
 	}
 	r.metrics.failed(f.Class)
-	f.Pause = backoff(j.Attempt, leastPause, mostPause)
+	f.Pause = backoff(j.Attempt, firstPause, mostPause)
 	f.Dead = f.Dead || j.Attempt >= r.cfg.MaxAttempts
 	outcome := outcomeFailed
 	if f.Dead {
@@ -130,23 +141,21 @@ const classInternal = "internal"
 // failureOf classes an error. away says that it is none of the target's.
 func failureOf(err error) (f vault.Failure, away bool) {
 	var refused *target.Error
-	var known *fault.Error
-	switch {
-	case errors.As(err, &refused):
-		f = vault.Failure{Class: string(target.ClassOf(err)), Message: refused.Message}
-		f.Abandon = target.ClassOf(err) == target.Policy
-		f.Dead = target.ClassOf(err) == target.Permanent
-		if target.ClassOf(err) == target.Outdated {
-			// Somebody else has set a newer one since: what it is shows when the job is looked at again.
-			f.Class = string(target.Transient)
-		}
-	case !errors.As(err, &known), known.Kind == fault.Unavailable:
-		return f, true
-	case known.Kind == fault.Internal:
-		f = vault.Failure{Class: classInternal, Message: "the vault failed inside: its log and its integrity alarms say why"}
-	default:
-		_, _, message, _ := fault.Public(err)
-		f = vault.Failure{Class: string(target.Permanent), Message: message, Dead: true}
+	if errors.As(err, &refused) {
+		class := target.ClassOf(err)
+		return vault.Failure{
+			Class: string(class), Message: refused.Message, Abandon: class == target.Policy, Dead: class == target.Permanent,
+		}, false
 	}
-	return f, false
+	_, _, message, _ := fault.Public(err)
+	switch fault.KindOf(err) {
+	case fault.Unavailable:
+		return f, true
+	case fault.Internal: // and what nobody knows
+		return vault.Failure{Class: classInternal, Message: "the vault failed inside: its log and its integrity alarms say why"}, false
+	case fault.Invalid:
+		return vault.Failure{Class: string(target.Permanent), Message: message, Dead: true}, false
+	default: // such as a secret that others keep changing
+		return vault.Failure{Class: string(target.Transient), Message: message}, false
+	}
 }

@@ -61,6 +61,7 @@ type attempt struct {
 	kept       bool  // something that it was made from was kept
 	refuseKept bool  // it is to be made from what is looked up alone
 	freshKeys  bool  // the keyring was read again since the request came
+	told       bool  // what doesn't verify was recorded, by who doesn't pass the gate
 	evidenced  bool  // the record was committed with the mutation
 	madeEpoch  int64 // of the grants, by the mutation; 0 if it changes none
 	rolledBack bool  // the mutation was rolled back: there is nothing to be recorded

@@ -128,6 +128,14 @@ func (l *lockedSecret) supersede(ctx context.Context, tx *postgres.Tx, keys *int
 	if err := l.removeEnded(ctx, tx); err != nil {
 		return err
 	}
+	if l.Target == nil {
+		// What a target may have had that is no more.
+		removed := l.removed
+		if err := l.removeAbandoned(ctx, tx); err != nil {
+			return err
+		}
+		l.removed += removed
+	}
 	if err := l.insert(ctx, tx, keys, sealed, secret.Current); err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func (f *fixture) asked(c vault.Caller, name string) *vault.JobView {
 // applies takes a job to where the target may have the value.
 func applies(t *testing.T, r *vault.Rotations, j *vault.Job) *vault.Delivery {
 	t.Helper()
-	must(t, r.Prepare(t.Context(), j))
+	prepare(t, r, j)
 	d, err := r.Begin(t.Context(), j)
 	must(t, err)
 	if d == nil {
@@ -317,7 +317,7 @@ func TestI6_AJobThatSomebodyMadeUpOrEditedRotatesNothing(t *testing.T) {
 	must(t, err)
 	for i := range jobs {
 		if jobs[i].Targeted {
-			must(t, r.Prepare(ctx, &jobs[i]))
+			prepare(t, r, &jobs[i])
 		} else {
 			must(t, r.Rotate(ctx, &jobs[i]))
 		}
@@ -337,7 +337,7 @@ func TestI6_AJobThatSomebodyMadeUpOrEditedRotatesNothing(t *testing.T) {
 		} {
 			job := f.asked(f.admin, "db/quiet")
 			f.db.Exec(t, "UPDATE vault.rotation_jobs SET "+edit+" WHERE id = $1", job.ID)
-			must(t, r.Prepare(ctx, claim(t, r)))
+			prepare(t, r, claim(t, r))
 			wantStates(t, f, "db/quiet", "1 current")
 			if got := f.job(job.ID); got.Outcome == nil || *got.Outcome != "superseded" {
 				t.Errorf("%s: %+v", reason, got)

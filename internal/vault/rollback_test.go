@@ -139,7 +139,7 @@ func TestI7_RollbackOfATargetedSecretIsARotationOfItsOwn(t *testing.T) {
 		j := claim(t, r)
 		applies(t, r, j)
 		must(t, r.Fail(ctx, j, vault.Failure{Class: "policy", Message: "too short", Abandon: true}))
-		must(t, r.Prepare(ctx, claim(t, r)))
+		prepare(t, r, claim(t, r))
 		if got := f.job(made.Job.ID); got.Outcome == nil || *got.Outcome != "superseded" {
 			t.Errorf("%+v", got)
 		}

@@ -90,7 +90,7 @@ func (v *Vault) Fetch(ctx context.Context, c Caller, token sensitive.Bytes) (*Se
 			return nil, a.alarm(ctx, row.Name, &sealed.Version, err)
 		}
 		return &Secret{
-			Name: row.Name, Kind: secret.Automatic, Format: m.Format, Version: sealed.Version, VersionUID: sealed.VersionUid,
+			Name: row.Name, Kind: sealed.kind, Format: m.Format, Version: sealed.Version, VersionUID: sealed.VersionUid,
 			CreatedAt: sealed.CreatedAt, Material: &m,
 		}, nil
 	})

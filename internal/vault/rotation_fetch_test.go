@@ -28,7 +28,7 @@ func delivered(t *testing.T, f *fixture, r *vault.Rotations, name string) (*vaul
 	})
 	enqueue(t, r, 1)
 	j := claim(t, r)
-	must(t, r.Prepare(t.Context(), j))
+	prepare(t, r, j)
 	d, err := r.Begin(t.Context(), j)
 	must(t, err)
 	t.Cleanup(d.Release)

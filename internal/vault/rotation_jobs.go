@@ -156,7 +156,7 @@ func (r *Rotations) Listen(ctx context.Context, wake func()) error {
 
 // Failure is what a job failed of.
 type Failure struct {
-	Class   string // one of the classes of package target
+	Class   string // one of the classes of package target, or the vault's own trouble
 	Message string // for operators: no value, and nothing that the target said beyond its code
 	Pause   time.Duration
 	Dead    bool // it isn't tried again but by hand
@@ -188,6 +188,9 @@ func (r *Rotations) Fail(ctx context.Context, j *Job, f Failure) error {
 			}
 			if err := a.readVersions(ctx, tx, l); err != nil {
 				return err
+			}
+			if l.pending() == nil {
+				return errOvertaken
 			}
 			if err := a.abandon(ctx, tx, l); err != nil {
 				return err

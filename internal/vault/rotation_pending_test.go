@@ -48,8 +48,8 @@ func TestI7_ATargetedRotationHasOnePendingVersion(t *testing.T) {
 	if !j.Targeted {
 		t.Fatal("the job doesn't know that there is a target")
 	}
-	must(t, r.Prepare(t.Context(), j))
-	must(t, r.Prepare(t.Context(), j))
+	prepare(t, r, j)
+	prepare(t, r, j)
 	wantStates(t, f, "db/app", "1 current", "2 pending")
 
 	first, err := r.Begin(t.Context(), j)
@@ -68,7 +68,7 @@ func TestI7_ATargetedRotationHasOnePendingVersion(t *testing.T) {
 	if j.Step != vault.StepApplying {
 		t.Errorf("the job is at %s", j.Step)
 	}
-	must(t, r.Prepare(t.Context(), j))
+	prepare(t, r, j)
 	second, err := r.Begin(t.Context(), j)
 	must(t, err)
 	defer second.Release()
@@ -106,7 +106,7 @@ func TestRotation_AChangeByHandGivesWayToTheTarget(t *testing.T) {
 	f.due("db/app", single)
 	enqueue(t, r, 1)
 	j := claim(t, r)
-	must(t, r.Prepare(t.Context(), j))
+	prepare(t, r, j)
 	t.Run("before the target may have the new value it is made, and that one is kept", func(t *testing.T) {
 		must(t, put("db/app"))
 		wantStates(t, f, "db/app", "1 superseded", "2 abandoned", "3 current")
@@ -122,7 +122,7 @@ func TestRotation_AChangeByHandGivesWayToTheTarget(t *testing.T) {
 	f.due("db/other", single)
 	enqueue(t, r, 1)
 	j = claim(t, r)
-	must(t, r.Prepare(t.Context(), j))
+	prepare(t, r, j)
 	d, err := r.Begin(t.Context(), j)
 	must(t, err)
 	d.Release()
@@ -150,14 +150,14 @@ func TestRotation_WhatIsAbandonedGoesOnceANewerIsProven(t *testing.T) {
 	f.due("db/app", single)
 	enqueue(t, r, 1)
 	j := claim(t, r)
-	must(t, r.Prepare(t.Context(), j))
+	prepare(t, r, j)
 	must(t, r.Fail(t.Context(), j, vault.Failure{Class: "policy", Message: "too plain", Abandon: true}))
 	wantStates(t, f, "db/app", "1 current", "2 abandoned")
 	if got := f.outcomes("job:" + j.ID.String()); len(got) != 3 || got[1] != "rotation.fail policy" || got[2] != "rotation.abandon ok" {
 		t.Errorf("the records: %v", got)
 	}
 	j = claim(t, r)
-	must(t, r.Prepare(t.Context(), j))
+	prepare(t, r, j)
 	wantStates(t, f, "db/app", "1 current", "2 abandoned", "3 pending")
 	d, err := r.Begin(t.Context(), j)
 	must(t, err)
@@ -179,7 +179,7 @@ func TestRotation_TwoRolesTakeTurns(t *testing.T) {
 	rotate := func() *vault.Delivery {
 		t.Helper()
 		j := claim(t, r)
-		must(t, r.Prepare(t.Context(), j))
+		prepare(t, r, j)
 		d, err := r.Begin(t.Context(), j)
 		var wait *vault.WaitError
 		if errors.As(err, &wait) {
@@ -253,7 +253,7 @@ func TestRotation_ALoginIsSentNowhereElse(t *testing.T) {
 		must(t, err)
 		enqueue(t, r, 1)
 		j := claim(t, r)
-		must(t, r.Prepare(t.Context(), j))
+		prepare(t, r, j)
 		d, err := r.Begin(t.Context(), j)
 		if d != nil || fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%v, %v", d, err)

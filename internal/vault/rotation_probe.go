@@ -54,12 +54,10 @@ func (r *Rotations) Look(ctx context.Context, p *Probe) (*Delivery, error) {
 	rows, err := r.look(work, a, p, d)
 	if err == nil && rows != nil {
 		if err = r.companionOfProbe(work, a, d); err == nil {
-			err = r.openDelivery(work, a, d, rows)
+			err = r.open(work, a, d, rows)
 		}
 	}
-	if a.outcome == outcomeUnverifiable {
-		_, err = a.conclude(ctx, err)
-	}
+	err = r.tell(ctx, a, err)
 	if err != nil || rows == nil {
 		d.Release()
 		return nil, err
@@ -121,43 +119,75 @@ type Probed struct {
 	Repair bool
 }
 
-// Tell notes what a try of the delivery that Look gave has found. What is new about it is recorded.
+// Tell notes what a try of the delivery that Look gave has found, unless another version is the current one by now. What is new about it is
+// recorded.
 func (r *Rotations) Tell(ctx context.Context, p *Probe, d *Delivery, found Probed) error {
 	set := db.SetProbeParams{SecretID: p.SecretID, VersionUid: d.version.VersionUid, Ok: found.OK, PauseSecs: found.Pause.Seconds()}
 	if !found.OK {
 		message := found.Message[:min(len(found.Message), maxFailure)]
 		set.Class, set.Message = &found.Class, &message
 	}
-	if p.ok == found.OK && (found.OK || p.class == found.Class) && p.version == d.version.VersionUid && !found.Repair {
-		_, err := r.v.db.SetProbe(ctx, set)
-		return postgres.Fault(err)
-	}
+	isNew := p.ok != found.OK || !found.OK && p.class != found.Class || p.version != d.version.VersionUid
 	a := r.probing(p)
 	a.version = d.Version
 	if !found.OK {
 		a.outcome = found.Class
 		a.note("message", *set.Message)
 	}
+	if found.Repair {
+		made, err := r.repair(ctx, a, p, d, set)
+		if made || err != nil {
+			return err
+		}
+	}
+	if !isNew {
+		_, err := r.v.db.SetProbe(ctx, set)
+		return postgres.Fault(err)
+	}
 	return r.change(ctx, a, func(ctx context.Context, tx *postgres.Tx) error {
-		if found.Repair {
-			job, err := uuid.NewRandomFromReader(r.v.cfg.Random)
-			if err != nil {
-				return fault.Wrap(fault.Internal, err, "")
-			}
-			made, err := tx.InsertJob(ctx, db.InsertJobParams{
-				ID: job, SecretID: p.SecretID, Reason: ReasonDrift, DueAt: r.v.trail.DatabaseTime(), BaseVersion: d.Version,
-			})
+		if found.OK {
+			ended, err := tx.EndRepair(ctx, p.SecretID)
 			if err != nil {
 				return err
 			}
-			if made > 0 {
-				a.note("job_id", job)
-				if err := tx.WakeRotators(ctx); err != nil {
-					return err
-				}
+			if ended > 0 {
+				a.note("repairs_ended", ended)
 			}
 		}
 		_, err := tx.SetProbe(ctx, set)
 		return err
 	})
+}
+
+// errUnderRepair says that the secret has a job already.
+var errUnderRepair = errors.New("the secret has a job already")
+
+// repair makes the job that applies the current version again, if the secret has none.
+func (r *Rotations) repair(ctx context.Context, a *attempt, p *Probe, d *Delivery, set db.SetProbeParams) (made bool, err error) {
+	id, err := uuid.NewRandomFromReader(r.v.cfg.Random)
+	if err != nil {
+		return false, fault.Wrap(fault.Internal, err, "")
+	}
+	a.note("job_id", id)
+	err = r.change(ctx, a, func(ctx context.Context, tx *postgres.Tx) error {
+		n, err := tx.InsertJob(ctx, db.InsertJobParams{
+			ID: id, SecretID: p.SecretID, Reason: ReasonDrift, DueAt: r.v.trail.DatabaseTime(), BaseVersion: d.Version,
+		})
+		if err == nil && n == 0 {
+			err = errUnderRepair
+		}
+		if err != nil {
+			return err
+		}
+		if err := tx.WakeRotators(ctx); err != nil {
+			return err
+		}
+		_, err = tx.SetProbe(ctx, set)
+		return err
+	})
+	if errors.Is(err, errUnderRepair) {
+		delete(a.detail, "job_id")
+		return false, nil
+	}
+	return err == nil, err
 }

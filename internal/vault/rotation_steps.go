@@ -39,13 +39,15 @@ const (
 // preparing a version and promoting it.
 func (r *Rotations) Rotate(ctx context.Context, j *Job) error {
 	err := retryRaced(ctx, func() error { return r.rotateOnce(ctx, j) })
-	return r.settle(ctx, j, err)
+	_, err = r.settle(ctx, j, err)
+	return err
 }
 
-func (r *Rotations) rotateOnce(ctx context.Context, j *Job) error {
+func (r *Rotations) rotateOnce(ctx context.Context, j *Job) (err error) {
 	work, cancel := context.WithTimeout(ctx, workLimit)
 	defer cancel()
 	a := r.attempt(ActionRotate, j)
+	defer func() { err = r.tell(ctx, a, err) }()
 	next, on, err := r.next(work, a, j)
 	if err != nil {
 		return err
@@ -69,7 +71,7 @@ func (r *Rotations) rotateOnce(ctx context.Context, j *Job) error {
 			return err
 		}
 		if err := l.supersede(ctx, tx, r.v.keys, sealed, secret.Seconds(l.GracePeriodSecs)); err != nil {
-			return err
+			return l.waits(err)
 		}
 		l.NextRotationAt = plan.next(l)
 		made = l
@@ -86,17 +88,34 @@ func (r *Rotations) rotateOnce(ctx context.Context, j *Job) error {
 	return err
 }
 
-// settle ends a job that has nothing left to do, and lets other errors pass.
-func (r *Rotations) settle(ctx context.Context, j *Job, err error) error {
+// settle ends a job that has nothing left to do, which it tells, and lets other errors pass.
+func (r *Rotations) settle(ctx context.Context, j *Job, err error) (over bool, _ error) {
 	switch {
 	case errors.Is(err, errNoSecret):
-		return ErrClaimLost // the job went with it
+		return true, ErrClaimLost // the job went with it
 	case errors.Is(err, errOvertaken):
-		return r.end(ctx, j, outcomeSuperseded)
+		return true, r.end(ctx, j, outcomeSuperseded)
 	case errors.Is(err, errMissed):
-		return r.skip(ctx, j)
+		return true, r.skip(ctx, j)
 	}
-	return err
+	return false, err
+}
+
+// waits is what ErrTooManyVersions means to a rotation: it waits until there is room.
+func (l *lockedSecret) waits(err error) error {
+	if !errors.Is(err, ErrTooManyVersions) {
+		return err
+	}
+	var until *time.Time
+	for _, v := range l.graced() {
+		if until == nil || v.ExpiresAt.Before(*until) {
+			until = v.ExpiresAt
+		}
+	}
+	if until == nil {
+		return err
+	}
+	return &WaitError{Until: *until}
 }
 
 // next looks at the secret and makes the material of its next version. The caller releases it.
@@ -113,10 +132,14 @@ func (r *Rotations) next(ctx context.Context, a *attempt, j *Job) (secret.Materi
 		return secret.Material{}, base{}, a.alarm(ctx, row.Name, &row.CurrentVersion, err)
 	}
 	m, err := r.v.regenerate(ctx, a, row)
-	if err == nil {
-		err = a.alternate(ctx, row, &m)
+	if err != nil {
+		return secret.Material{}, base{}, err
 	}
-	return m, on, err
+	if err := a.alternate(ctx, row, &m); err != nil {
+		m.Release()
+		return secret.Material{}, base{}, err
+	}
+	return m, on, nil
 }
 
 // alternate gives the material the name of the role whose turn it is, at a target that has two.
@@ -134,7 +157,6 @@ func (a *attempt) alternate(ctx context.Context, row *sealedSecret, m *secret.Ma
 	roles := t.Postgres.Usernames
 	at := slices.Index(roles, string(m.Username.Reveal()))
 	if at < 0 {
-		m.Release()
 		return fault.New(fault.Invalid, "the current username is neither of the target's two: put the username and password of one of them").
 			WithCode("bad_target")
 	}

@@ -81,8 +81,21 @@ func (r *Rotations) change(ctx context.Context, a *attempt, fn func(context.Cont
 	if err != nil && a.outcome != outcomeUnverifiable && !errors.Is(err, postgres.ErrOutcomeUnknown) {
 		return err
 	}
+	a.told = true
 	_, concluded := a.conclude(ctx, err)
 	if concluded != nil {
+		return concluded
+	}
+	return err
+}
+
+// tell records damage that was found before anything was changed. Other errors pass.
+func (r *Rotations) tell(ctx context.Context, a *attempt, err error) error {
+	if a.outcome != outcomeUnverifiable || a.told {
+		return err
+	}
+	a.told = true
+	if _, concluded := a.conclude(ctx, err); concluded != nil {
 		return concluded
 	}
 	return err

@@ -288,3 +288,10 @@ func (f *fixture) dueAgain(name string) error {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// prepare takes a job to where it has a pending version, or to its end.
+func prepare(t *testing.T, r *vault.Rotations, j *vault.Job) {
+	t.Helper()
+	_, err := r.Prepare(t.Context(), j)
+	must(t, err)
+}

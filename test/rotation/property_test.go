@@ -276,7 +276,11 @@ func (h *history) advance(ctx context.Context, worker *worker) (err error) {
 	h.rt.Logf("%v", worker.stage)
 	switch worker.stage {
 	case prepare:
-		err = worker.rotations.Prepare(ctx, worker.job)
+		var over bool
+		if over, err = worker.rotations.Prepare(ctx, worker.job); over && err == nil {
+			worker.drop()
+			return nil
+		}
 	case begin:
 		worker.delivery.Release()
 		worker.delivery, err = worker.rotations.Begin(ctx, worker.job)

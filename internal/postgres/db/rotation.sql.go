@@ -179,7 +179,8 @@ func (q *Queries) ClaimProbes(ctx context.Context, arg ClaimProbesParams) ([]Cla
 
 const completeJob = `-- name: CompleteJob :execrows
 UPDATE vault.rotation_jobs
-SET completed_at = now(), outcome = $1, claim_id = NULL, lease_expires_at = NULL, class = NULL, error = NULL
+SET completed_at = now(), outcome = $1, claim_id = NULL, lease_expires_at = NULL,
+    class = CASE WHEN $1 <> 'rotated' THEN class END, error = CASE WHEN $1 <> 'rotated' THEN error END
 WHERE id = $2 AND claim_id = $3 AND completed_at IS NULL AND dead_at IS NULL
 `
 
@@ -204,6 +205,20 @@ DELETE FROM vault.rotation_probes WHERE secret_id = $1
 func (q *Queries) DropProbe(ctx context.Context, secretID uuid.UUID) error {
 	_, err := q.db.Exec(ctx, dropProbe, secretID)
 	return err
+}
+
+const endRepair = `-- name: EndRepair :execrows
+UPDATE vault.rotation_jobs SET completed_at = now(), outcome = 'unneeded', dead_at = NULL
+WHERE secret_id = $1 AND reason = 'drift' AND completed_at IS NULL AND claim_id IS NULL
+`
+
+// A repair that nobody is at isn't needed any more.
+func (q *Queries) EndRepair(ctx context.Context, secretID uuid.UUID) (int64, error) {
+	result, err := q.db.Exec(ctx, endRepair, secretID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const enqueueDue = `-- name: EnqueueDue :execrows
@@ -620,10 +635,11 @@ func (q *Queries) RotationControl(ctx context.Context) (RotationControlRow, erro
 }
 
 const setProbe = `-- name: SetProbe :execrows
-UPDATE vault.rotation_probes
+UPDATE vault.rotation_probes p
 SET version_uid = $1, ok = $2, class = $3, message = $4, checked_at = now(),
     next_at = now() + make_interval(secs => $5)
-WHERE secret_id = $6
+WHERE p.secret_id = $6
+  AND EXISTS (SELECT FROM vault.secret_versions v WHERE v.secret_id = $6 AND v.version_uid = $1 AND v.state = 'current')
 `
 
 type SetProbeParams struct {
@@ -635,6 +651,7 @@ type SetProbeParams struct {
 	SecretID   uuid.UUID
 }
 
+// What a try found, unless another version is the current one by now: that is to be tried by itself.
 func (q *Queries) SetProbe(ctx context.Context, arg SetProbeParams) (int64, error) {
 	result, err := q.db.Exec(ctx, setProbe,
 		arg.VersionUid,

@@ -73,7 +73,8 @@ WHERE id = @id AND claim_id = @claim_id AND completed_at IS NULL AND dead_at IS 
 
 -- name: CompleteJob :execrows
 UPDATE vault.rotation_jobs
-SET completed_at = now(), outcome = @outcome, claim_id = NULL, lease_expires_at = NULL, class = NULL, error = NULL
+SET completed_at = now(), outcome = @outcome, claim_id = NULL, lease_expires_at = NULL,
+    class = CASE WHEN @outcome <> 'rotated' THEN class END, error = CASE WHEN @outcome <> 'rotated' THEN error END
 WHERE id = @id AND claim_id = @claim_id AND completed_at IS NULL AND dead_at IS NULL;
 
 -- name: NextWork :one
@@ -134,10 +135,17 @@ FROM due, vault.secrets s WHERE p.secret_id = due.secret_id AND s.id = p.secret_
 RETURNING p.secret_id, s.name, p.version_uid, p.ok, coalesce(p.class, '')::text AS class;
 
 -- name: SetProbe :execrows
-UPDATE vault.rotation_probes
+-- What a try found, unless another version is the current one by now: that is to be tried by itself.
+UPDATE vault.rotation_probes p
 SET version_uid = @version_uid, ok = @ok, class = sqlc.narg(class), message = sqlc.narg(message), checked_at = now(),
     next_at = now() + make_interval(secs => @pause_secs)
-WHERE secret_id = @secret_id;
+WHERE p.secret_id = @secret_id
+  AND EXISTS (SELECT FROM vault.secret_versions v WHERE v.secret_id = @secret_id AND v.version_uid = @version_uid AND v.state = 'current');
+
+-- name: EndRepair :execrows
+-- A repair that nobody is at isn't needed any more.
+UPDATE vault.rotation_jobs SET completed_at = now(), outcome = 'unneeded', dead_at = NULL
+WHERE secret_id = @secret_id AND reason = 'drift' AND completed_at IS NULL AND claim_id IS NULL;
 
 -- name: ProbeSoon :exec
 UPDATE vault.rotation_probes SET next_at = now() WHERE secret_id = $1;
