@@ -23,6 +23,9 @@ type Reach struct {
 	Timeout time.Duration
 }
 
+// usualTimeout is what the targets' own packages take 0 to mean.
+const usualTimeout = 10 * time.Second
+
 // fetchPath is where the API gives a value once.
 const fetchPath = "/v1/rotation/fetch"
 
@@ -39,6 +42,8 @@ func (t targets) Apply(ctx context.Context, d *vault.Delivery) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := t.limit(ctx)
+	defer cancel()
 	next := credential(d.New)
 	logins := []target.Credential{credential(d.Login)}
 	if d.Target.Postgres.LoginSecret == "" {
@@ -51,6 +56,17 @@ func (t targets) Apply(ctx context.Context, d *vault.Delivery) error {
 		}
 	}
 	return err
+}
+
+// severalTimes is how much longer than one operation all those may take together that find out which credential a role has.
+const severalTimes = 3
+
+func (t targets) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	one := t.Timeout
+	if one == 0 {
+		one = usualTimeout
+	}
+	return context.WithTimeout(ctx, severalTimes*one)
 }
 
 // own are the credentials by which a role may be known that sets its own password, the likeliest first. The new one is among them: an attempt
@@ -88,6 +104,8 @@ func (t targets) Try(ctx context.Context, d *vault.Delivery) (works bool, err er
 	if err != nil {
 		return false, err
 	}
+	ctx, cancel := t.limit(ctx)
+	defer cancel()
 	if err = server.Try(ctx, credential(d.New)); target.ClassOf(err) != target.Authentication {
 		return false, err
 	}

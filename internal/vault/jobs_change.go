@@ -45,6 +45,9 @@ func (v *Vault) CancelJob(ctx context.Context, c Caller, id uuid.UUID) (*JobView
 			return err
 		}
 		if pending := l.pending(); pending != nil {
+			if len(l.versions) >= maxKept {
+				return errTooManyKept
+			}
 			a.note("abandoned_version", pending.Version)
 			if err := a.abandon(ctx, tx, l); err != nil {
 				return err

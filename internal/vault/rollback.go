@@ -11,6 +11,7 @@ import (
 	"github.com/sealkeep/sealkeep/internal/postgres"
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
 	"github.com/sealkeep/sealkeep/internal/secret"
+	"github.com/sealkeep/sealkeep/internal/sensitive"
 )
 
 // Rollback gives a secret the value that a version has which is still valid, as a new version: at once or, if it has a target, by a job
@@ -83,6 +84,9 @@ func (v *Vault) queueRollback(
 	if err := suits(settings, m); err != nil {
 		return nil, err
 	}
+	if err := a.sameRole(ctx, row, settings, m); err != nil {
+		return nil, err
+	}
 	sealed, err := v.seal(ctx, row.ID, row.Name, on.next, m)
 	if err != nil {
 		return nil, err
@@ -126,6 +130,24 @@ func (v *Vault) queueRollback(
 	}
 	v.seen.made(&made.VaultSecret)
 	return &Rotated{Job: view}, nil
+}
+
+// sameRole refuses a version of another role than the current one's, at a target that has one role: whose password is changed isn't for who
+// may rotate to say.
+func (a *attempt) sameRole(ctx context.Context, row *sealedSecret, s secret.Settings, m secret.Material) error {
+	if s.Target == nil || s.Target.Postgres == nil || s.Target.Postgres.Mode != secret.ModeSingle {
+		return nil
+	}
+	current, err := a.vault.openCurrent(ctx, row)
+	if err != nil {
+		return a.alarm(ctx, row.Name, &row.CurrentVersion, err)
+	}
+	defer current.Release()
+	if !sensitive.Equal(current.Username, m.Username) {
+		return fault.New(fault.Conflict, "that version has another username than the current one: PUT the username and password that are to be used").
+			WithCode("another_username")
+	}
+	return nil
 }
 
 // stillValid tells whether a version that was looked up is still there and valid.

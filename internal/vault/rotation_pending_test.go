@@ -263,3 +263,101 @@ func TestRotation_ALoginIsSentNowhereElse(t *testing.T) {
 		}
 	})
 }
+
+func TestRotation_WhoMayOnlyUpdateNamesNoOtherRole(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.login("127.0.0.1:5432")
+	f.due("db/app", func(c *vault.CreateRequest) {
+		single(c)
+		c.Target.Postgres.LoginSecret = "db/admin"
+	})
+	put := func(c vault.Caller, given vault.Given) error {
+		_, err := f.vault.Update(t.Context(), c, vault.UpdateRequest{Name: "db/app", Given: given})
+		return err
+	}
+	boss := vault.Given{Username: sensitive.CopyString("boss"), Password: sensitive.CopyString("x")}
+	updater := f.token("updater", access.Permission{Action: "update", Path: "*"})
+	if err := put(updater, boss); fault.KindOf(err) != fault.Denied {
+		t.Errorf("a role was named by who may update alone: %v", err)
+	}
+	half := f.token("half", access.Permission{Action: "update", Path: "*"}, access.Permission{Action: "target", Path: "db/app"})
+	if err := put(half, boss); fault.KindOf(err) != fault.Denied {
+		t.Errorf("a role was named by who may not use the login: %v", err)
+	}
+	must(t, put(updater, vault.Given{Password: sensitive.CopyString("by hand")}))
+	must(t, put(f.admin, boss))
+	t.Run("nor does a rollback", func(t *testing.T) {
+		f.due("db/other", func(c *vault.CreateRequest) {
+			single(c)
+			c.Target, c.GracePeriodSecs = nil, 3600
+			c.Given.Username = sensitive.CopyString("boss")
+		})
+		_, err := f.vault.Update(t.Context(), f.admin, vault.UpdateRequest{
+			Name: "db/other", Given: vault.Given{Username: sensitive.CopyString("app"), Password: sensitive.CopyString("second")},
+		})
+		must(t, err)
+		_, err = f.vault.Update(t.Context(), f.admin, vault.UpdateRequest{
+			Name: "db/other", GracePeriodSecs: vault.Optional[int64]{Set: true, Value: 0}, Target: vault.Optional[secret.Target]{Set: true, Value: secret.Target{
+				Postgres: &secret.PostgresTarget{Hosts: []string{"127.0.0.1"}, Mode: secret.ModeSingle, LoginSecret: "db/admin"},
+			}},
+		})
+		must(t, err)
+		if _, err := f.vault.Rollback(t.Context(), f.admin, vault.RollbackRequest{Name: "db/other", Version: 1}); fault.KindOf(err) != fault.Conflict {
+			t.Error(err)
+		}
+	})
+}
+
+func TestI6_AnEditedJobBreaksNoGrace(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	r := f.rotations()
+	f.login("127.0.0.1:5432")
+	f.due("db/app", alternating)
+	enqueue(t, r, 1)
+	j := claim(t, r)
+	prepare(t, r, j)
+	d, err := r.Begin(t.Context(), j)
+	must(t, err)
+	defer d.Release()
+	must(t, r.Promote(t.Context(), j, d))
+	must(t, f.dueAgain("db/app"))
+	enqueue(t, r, 1)
+	f.db.Exec(t, "UPDATE vault.rotation_jobs SET reason = 'rollback' WHERE completed_at IS NULL")
+	j = claim(t, r)
+	prepare(t, r, j)
+	var wait *vault.WaitError
+	if d, err := r.Begin(t.Context(), j); !errors.As(err, &wait) {
+		d.Release()
+		t.Errorf("a role was changed whose version is valid: %v", err)
+	}
+	t.Run("and one for another version than the current one hands nothing over", func(t *testing.T) {
+		f.db.Exec(t, "UPDATE vault.rotation_jobs SET base_version = 1 WHERE completed_at IS NULL")
+		j.BaseVersion = 1
+		if d, err := r.Begin(t.Context(), j); d != nil || err != nil {
+			t.Errorf("%v, %v", d, err)
+		}
+		if got := f.job(j.ID); got.Outcome == nil || *got.Outcome != "superseded" {
+			t.Errorf("the job: %+v", got)
+		}
+	})
+}
+
+func TestRotation_AFullSecretWaits(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	r := f.rotations()
+	f.due("app/key", func(c *vault.CreateRequest) { c.GracePeriodSecs = 3600 })
+	for range secret.MaxValidVersions - 1 {
+		made, err := f.vault.Rotate(t.Context(), f.admin, vault.RotateRequest{Name: "app/key"})
+		must(t, err)
+		made.Release()
+	}
+	must(t, f.dueAgain("app/key"))
+	enqueue(t, r, 1)
+	var wait *vault.WaitError
+	if err := r.Rotate(t.Context(), claim(t, r)); !errors.As(err, &wait) || wait.Until.IsZero() {
+		t.Errorf("it doesn't wait: %v", err)
+	}
+}

@@ -92,6 +92,28 @@ func (a *attempt) mayTarget(ctx context.Context, next, before secret.Settings) e
 	return a.checkCompanion(ctx, next.Target, name)
 }
 
+// mayName tells whether the caller may give a secret another username: at a PostgreSQL target that says whose password a rotation
+// changes, by a login that may be allowed to change anybody's. So it is a change of the target.
+func (a *attempt) mayName(s secret.Settings, g Given) error {
+	if s.Target == nil || s.Target.Postgres == nil || g.Username.IsZero() {
+		return nil
+	}
+	for _, name := range []string{a.op.name, s.Target.Postgres.LoginSecret} {
+		if name != "" && !a.who.rules.Allows(access.Target, name) {
+			return denied("the token's role doesn't allow target, and the username says which role a rotation changes")
+		}
+	}
+	return nil
+}
+
+// maxKept bounds the versions of a targeted secret that changes by hand and cancellations leave behind, as none of them is removed before
+// the target has proved to take the current one.
+const maxKept = 64
+
+var errTooManyKept = fault.Newf(fault.Conflict,
+	"%d versions of this secret are kept, because its target may have any of them: wait until the target takes the current one", maxKept).
+	WithCode("too_many_versions")
+
 // companionOf names the secret that a target takes besides its own, or is empty.
 func companionOf(t *secret.Target) string {
 	switch {

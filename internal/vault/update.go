@@ -90,6 +90,9 @@ func (v *Vault) updateOnce(ctx context.Context, a *attempt, r UpdateRequest) (*M
 				return err
 			}
 		}
+		if sealed != nil && locked.Target != nil && len(locked.versions) >= maxKept {
+			return errTooManyKept
+		}
 		if sealed != nil {
 			if err := locked.supersede(ctx, tx, v.keys, sealed, settings.GracePeriod); err != nil {
 				return err
@@ -160,7 +163,10 @@ func (r UpdateRequest) plan(ctx context.Context, a *attempt, row *db.VaultSecret
 	if err != nil {
 		return next, a.alarm(ctx, row.Name, nil, err)
 	}
-	return next, a.mayTarget(ctx, next, before)
+	if err := a.mayTarget(ctx, next, before); err != nil {
+		return next, err
+	}
+	return next, a.mayName(next, r.Given)
 }
 
 // sameTarget tells whether two settings say the same of what is outside the vault.

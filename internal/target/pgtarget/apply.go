@@ -2,8 +2,6 @@ package pgtarget
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"strconv"
 	"strings"
@@ -65,10 +63,8 @@ func (c *change) make(ctx context.Context, secret string) error {
 	if _, err := c.run(ctx, c.beginning(time.Until(deadline))); err != nil {
 		return c.failed("the transaction can't begin", err)
 	}
-	// Those who change the same role take turns. The key is per database, so this alone would not do.
-	if _, err := c.run(ctx, fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", lockKey(c.role))); err != nil {
-		return c.failed("the role's lock is not to be had", err)
-	}
+	// Nothing is locked for that: an advisory lock is anybody's to take, and who has stolen the password that is to be replaced could keep
+	// it from being replaced. Of two who change the role at once the server lets one wait, and then fail.
 	if err := c.check(ctx); err != nil {
 		return err
 	}
@@ -198,12 +194,6 @@ func (c *change) grantParameter() string {
 		return "before PostgreSQL 15 only a superuser may"
 	}
 	return fmt.Sprintf("GRANT SET ON PARAMETER %q TO <login>", parameter)
-}
-
-// lockKey is the key of the lock of those who change a role.
-func lockKey(role string) int64 {
-	sum := sha256.Sum256([]byte("sealkeep/generation/" + role))
-	return int64(binary.BigEndian.Uint64(sum[:])) //nolint:gosec // any 64 bits make a key
 }
 
 func identifier(name string) string { return pgx.Identifier{name}.Sanitize() }

@@ -24,6 +24,9 @@ type wire struct {
 	binding []byte   // the server's certificate as tls-server-end-point has it (RFC 5929); nil where that is not defined
 }
 
+// secured tells whether it is TLS.
+func (w *wire) secured() bool { return w.Conn != w.raw }
+
 func (w *wire) Close() error { return w.raw.Close() }
 
 // open connects to a host, under TLS unless it is a loopback address that offers none.

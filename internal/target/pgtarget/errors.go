@@ -14,6 +14,7 @@ import (
 var (
 	errUnproven   = errors.New("pgtarget: the server asked for no proof of the password")
 	errNotSCRAM   = errors.New("pgtarget: the server asked for a proof other than SCRAM-SHA-256")
+	errUnbound    = errors.New("pgtarget: the server's login can't be bound to its TLS connection")
 	errImpostor   = errors.New("pgtarget: the server did not prove that it knows the password's verifier")
 	errProtocol   = errors.New("pgtarget: the server said something that it shouldn't have")
 	errNotPrimary = errors.New("pgtarget: the server is a standby")

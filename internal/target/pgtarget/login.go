@@ -65,6 +65,9 @@ func loginError(h host, err error) error {
 	switch {
 	case errors.Is(err, errUnproven):
 		return refuse(target.Permanent, err, "%s: %s", h.address, adviceTrust)
+	case errors.Is(err, errUnbound):
+		return refuse(target.Permanent, err, "%s doesn't bind a login to its TLS connection: it has to offer SCRAM-SHA-256-PLUS, and a certificate whose "+
+			"signature is of RSA or ECDSA; a pooler can't be a target", h.address)
 	case errors.Is(err, errNotSCRAM):
 		return refuse(target.Permanent, err, "%s doesn't ask for SCRAM, and nothing else is answered: %s", h.address, adviceSCRAM)
 	case errors.Is(err, errImpostor):
@@ -146,10 +149,11 @@ func (t *Target) prove(s *session, mechanisms []string, password sensitive.Bytes
 	case bound && s.wire.binding != nil:
 		mechanism = boundMechanism
 		e.header, e.binding = "p=tls-server-end-point,,", s.wire.binding
-	case !slices.Contains(mechanisms, plainMechanism):
+	case !bound && !slices.Contains(mechanisms, plainMechanism):
 		return errNotSCRAM
-	case s.wire.binding != nil && !bound:
-		e.header = "y,," // we could, and take it that the server can't; one that can knows then that its offer was taken out
+	case s.wire.secured():
+		// Whoever holds the certificate could carry the login on to another server, and use it there.
+		return errUnbound
 	default:
 		e.header = "n,,"
 	}
