@@ -74,7 +74,7 @@ func (b *baseURL) UnmarshalText(text []byte) error {
 	}
 	const advice = refusal("write https://HOST, with a port and a path if need be; http:// is for a loopback address alone")
 	u, err := url.Parse(string(text))
-	if err != nil || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.Opaque != "" || strings.Contains(string(text), "#") {
+	if err != nil || u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(string(text), "#") {
 		return advice
 	}
 	if !isHost(u.Hostname()) || (u.Port() == "" && strings.HasSuffix(u.Host, ":")) || (u.Port() != "" && !isPort(u.Port(), 1)) {

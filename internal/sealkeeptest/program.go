@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sealkeep/sealkeep/internal/kms"
 	"github.com/sealkeep/sealkeep/internal/pgtest"
@@ -36,6 +37,10 @@ type Program struct {
 	lines chan map[string]any // of its log
 }
 
+// endBefore is how long before the tests' own deadline a program is killed that is still there: a test that waits for it then fails, and
+// nothing is left of it, as there would be if the deadline ended the tests.
+const endBefore = 5 * time.Second
+
 // StartProgram starts it in that environment and no other. It is killed when the test ends, if it is still there.
 func StartProgram(t testing.TB, environ map[string]string, args ...string) *Program {
 	t.Helper()
@@ -43,7 +48,14 @@ func StartProgram(t testing.TB, environ map[string]string, args ...string) *Prog
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Program{Cmd: exec.CommandContext(context.WithoutCancel(t.Context()), self, args...), lines: make(chan map[string]any, 1000)}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	t.Cleanup(cancel)
+	if limited, ok := t.(interface{ Deadline() (time.Time, bool) }); ok {
+		if deadline, ok := limited.Deadline(); ok {
+			time.AfterFunc(time.Until(deadline)-endBefore, cancel)
+		}
+	}
+	p := &Program{Cmd: exec.CommandContext(ctx, self, args...), lines: make(chan map[string]any, 1000)}
 	p.Cmd.Env = []string{asProgram + "=1"}
 	for name, value := range environ {
 		p.Cmd.Env = append(p.Cmd.Env, name+"="+value)
