@@ -119,10 +119,12 @@ type Probed struct {
 	Repair bool
 }
 
-// Tell notes what a try of the delivery that Look gave has found, unless another version is the current one by now. What is new about it is
-// recorded.
+// Tell notes what a try of the delivery that Look gave has found. What is new about it is recorded. Where the secret has moved on since, a
+// refusal may have been of a version that a rotation was just replacing: nothing is noted, and it is tried again.
 func (r *Rotations) Tell(ctx context.Context, p *Probe, d *Delivery, found Probed) error {
-	set := db.SetProbeParams{SecretID: p.SecretID, VersionUid: d.version.VersionUid, Ok: found.OK, PauseSecs: found.Pause.Seconds()}
+	set := db.SetProbeParams{
+		SecretID: p.SecretID, VersionUid: d.version.VersionUid, Ok: found.OK, PauseSecs: found.Pause.Seconds(), Revision: d.Generation,
+	}
 	if !found.OK {
 		message := found.Message[:min(len(found.Message), maxFailure)]
 		set.Class, set.Message = &found.Class, &message
@@ -144,19 +146,28 @@ func (r *Rotations) Tell(ctx context.Context, p *Probe, d *Delivery, found Probe
 		_, err := r.v.db.SetProbe(ctx, set)
 		return postgres.Fault(err)
 	}
-	return r.change(ctx, a, func(ctx context.Context, tx *postgres.Tx) error {
-		if found.OK {
-			ended, err := tx.EndRepair(ctx, p.SecretID)
-			if err != nil {
-				return err
-			}
-			if ended > 0 {
-				a.note("repairs_ended", ended)
-			}
+	err := r.change(ctx, a, func(ctx context.Context, tx *postgres.Tx) error {
+		if err := still(tx.SetProbe(ctx, set)); err != nil || !found.OK {
+			return err
 		}
-		_, err := tx.SetProbe(ctx, set)
+		ended, err := tx.EndRepair(ctx, p.SecretID)
+		if ended > 0 {
+			a.note("repairs_ended", ended)
+		}
 		return err
 	})
+	if errors.Is(err, errOvertaken) {
+		return nil
+	}
+	return err
+}
+
+// still tells whether a secret is as it was looked at.
+func still(rows int64, err error) error {
+	if err == nil && rows == 0 {
+		return errOvertaken
+	}
+	return err
 }
 
 // errUnderRepair says that the secret has a job already.
@@ -182,9 +193,11 @@ func (r *Rotations) repair(ctx context.Context, a *attempt, p *Probe, d *Deliver
 		if err := tx.WakeRotators(ctx); err != nil {
 			return err
 		}
-		_, err = tx.SetProbe(ctx, set)
-		return err
+		return still(tx.SetProbe(ctx, set))
 	})
+	if errors.Is(err, errOvertaken) {
+		return true, nil
+	}
 	if errors.Is(err, errUnderRepair) {
 		delete(a.detail, "job_id")
 		return false, nil

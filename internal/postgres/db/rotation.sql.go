@@ -635,11 +635,10 @@ func (q *Queries) RotationControl(ctx context.Context) (RotationControlRow, erro
 }
 
 const setProbe = `-- name: SetProbe :execrows
-UPDATE vault.rotation_probes p
+UPDATE vault.rotation_probes
 SET version_uid = $1, ok = $2, class = $3, message = $4, checked_at = now(),
     next_at = now() + make_interval(secs => $5)
-WHERE p.secret_id = $6
-  AND EXISTS (SELECT FROM vault.secret_versions v WHERE v.secret_id = $6 AND v.version_uid = $1 AND v.state = 'current')
+WHERE secret_id = $6 AND EXISTS (SELECT FROM vault.secrets s WHERE s.id = $6 AND s.revision = $7::bigint)
 `
 
 type SetProbeParams struct {
@@ -649,9 +648,10 @@ type SetProbeParams struct {
 	Message    *string
 	PauseSecs  float64
 	SecretID   uuid.UUID
+	Revision   int64
 }
 
-// What a try found, unless another version is the current one by now: that is to be tried by itself.
+// What was found holds for the secret as it was when it was looked at, and for no other.
 func (q *Queries) SetProbe(ctx context.Context, arg SetProbeParams) (int64, error) {
 	result, err := q.db.Exec(ctx, setProbe,
 		arg.VersionUid,
@@ -660,6 +660,7 @@ func (q *Queries) SetProbe(ctx context.Context, arg SetProbeParams) (int64, erro
 		arg.Message,
 		arg.PauseSecs,
 		arg.SecretID,
+		arg.Revision,
 	)
 	if err != nil {
 		return 0, err

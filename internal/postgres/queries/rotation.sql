@@ -135,12 +135,11 @@ FROM due, vault.secrets s WHERE p.secret_id = due.secret_id AND s.id = p.secret_
 RETURNING p.secret_id, s.name, p.version_uid, p.ok, coalesce(p.class, '')::text AS class;
 
 -- name: SetProbe :execrows
--- What a try found, unless another version is the current one by now: that is to be tried by itself.
-UPDATE vault.rotation_probes p
+-- What was found holds for the secret as it was when it was looked at, and for no other.
+UPDATE vault.rotation_probes
 SET version_uid = @version_uid, ok = @ok, class = sqlc.narg(class), message = sqlc.narg(message), checked_at = now(),
     next_at = now() + make_interval(secs => @pause_secs)
-WHERE p.secret_id = @secret_id
-  AND EXISTS (SELECT FROM vault.secret_versions v WHERE v.secret_id = @secret_id AND v.version_uid = @version_uid AND v.state = 'current');
+WHERE secret_id = @secret_id AND EXISTS (SELECT FROM vault.secrets s WHERE s.id = @secret_id AND s.revision = @revision::bigint);
 
 -- name: EndRepair :execrows
 -- A repair that nobody is at isn't needed any more.
