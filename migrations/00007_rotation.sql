@@ -26,6 +26,8 @@ ALTER TABLE vault.rotation_jobs
     ADD CONSTRAINT rotation_jobs_attempts CHECK (attempt < 1000000);
 DROP INDEX vault.rotation_jobs_runnable;
 CREATE INDEX rotation_jobs_runnable ON vault.rotation_jobs (run_at) WHERE completed_at IS NULL AND dead_at IS NULL;
+CREATE INDEX rotation_jobs_urgent ON vault.rotation_jobs (run_at)
+    WHERE completed_at IS NULL AND dead_at IS NULL AND step = 'applying' AND class IS NULL;
 CREATE INDEX rotation_jobs_started ON vault.rotation_jobs (started_at) WHERE started_at IS NOT NULL;
 CREATE INDEX rotation_jobs_completed ON vault.rotation_jobs (completed_at) WHERE completed_at IS NOT NULL;
 CREATE INDEX rotation_jobs_newest ON vault.rotation_jobs (enqueued_at DESC, id DESC);

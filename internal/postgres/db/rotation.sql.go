@@ -51,14 +51,23 @@ func (q *Queries) AdvanceSecret(ctx context.Context, arg AdvanceSecretParams) (i
 }
 
 const claimJobs = `-- name: ClaimJobs :many
-WITH runnable AS (
-    SELECT j.id, j.started_at IS NULL AS fresh
+WITH urgent AS (
+    SELECT j.id, j.run_at FROM vault.rotation_jobs j
+    WHERE j.completed_at IS NULL AND j.dead_at IS NULL AND j.step = 'applying' AND j.class IS NULL AND j.run_at <= now()
+    ORDER BY j.run_at LIMIT $1 FOR UPDATE OF j SKIP LOCKED
+), runnable AS (
+    SELECT j.id, j.run_at, j.started_at IS NULL AS fresh
     FROM vault.rotation_jobs j
-    WHERE j.completed_at IS NULL AND j.dead_at IS NULL AND j.run_at <= now() AND ($1::bigint > 0 OR j.started_at IS NOT NULL)
-    ORDER BY j.run_at LIMIT $2 FOR UPDATE OF j SKIP LOCKED
+    WHERE j.completed_at IS NULL AND j.dead_at IS NULL AND j.run_at <= now() AND ($2::bigint > 0 OR j.started_at IS NOT NULL)
+      AND (j.step <> 'applying' OR j.class IS NOT NULL)
+    ORDER BY j.run_at LIMIT $1 FOR UPDATE OF j SKIP LOCKED
 ), chosen AS (
-    SELECT r.id FROM (SELECT id, fresh, count(*) FILTER (WHERE fresh) OVER (ORDER BY fresh, id) AS n FROM runnable) r
-    WHERE NOT r.fresh OR r.n <= $1::bigint
+    SELECT o.id FROM (
+        SELECT u.id, u.run_at, 0 AS turn FROM urgent u
+        UNION ALL
+        SELECT r.id, r.run_at, 1 FROM (SELECT id, run_at, fresh, count(*) FILTER (WHERE fresh) OVER (ORDER BY fresh, id) AS n FROM runnable) r
+        WHERE NOT r.fresh OR r.n <= $2::bigint
+    ) o ORDER BY o.turn, o.run_at LIMIT $1
 ), claimed AS (
     UPDATE vault.rotation_jobs j
     SET claim_id = $3, claimed_by = $4, lease_expires_at = now() + make_interval(secs => $5),
@@ -71,8 +80,8 @@ FROM claimed c JOIN vault.secrets s ON s.id = c.secret_id
 `
 
 type ClaimJobsParams struct {
-	MayStart  int64
 	MaxRows   int32
+	MayStart  int64
 	ClaimID   *uuid.UUID
 	ClaimedBy *string
 	LeaseSecs float64
@@ -91,10 +100,12 @@ type ClaimJobsRow struct {
 }
 
 // Takes jobs that may run: those that wait, and those whose lease has lapsed. @may_start bounds how many of them have never been claimed.
+// First come those whose target may have the new value while the vault still gives out the old one, however long the queue is: what
+// they stopped at keeps applications out. Where the target itself refused, it is no such haste: it may be away for long.
 func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) ([]ClaimJobsRow, error) {
 	rows, err := q.db.Query(ctx, claimJobs,
-		arg.MayStart,
 		arg.MaxRows,
+		arg.MayStart,
 		arg.ClaimID,
 		arg.ClaimedBy,
 		arg.LeaseSecs,

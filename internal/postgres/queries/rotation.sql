@@ -14,14 +14,25 @@ ON CONFLICT DO NOTHING;
 
 -- name: ClaimJobs :many
 -- Takes jobs that may run: those that wait, and those whose lease has lapsed. @may_start bounds how many of them have never been claimed.
-WITH runnable AS (
-    SELECT j.id, j.started_at IS NULL AS fresh
+-- First come those whose target may have the new value while the vault still gives out the old one, however long the queue is: what
+-- they stopped at keeps applications out. Where the target itself refused, it is no such haste: it may be away for long.
+WITH urgent AS (
+    SELECT j.id, j.run_at FROM vault.rotation_jobs j
+    WHERE j.completed_at IS NULL AND j.dead_at IS NULL AND j.step = 'applying' AND j.class IS NULL AND j.run_at <= now()
+    ORDER BY j.run_at LIMIT @max_rows FOR UPDATE OF j SKIP LOCKED
+), runnable AS (
+    SELECT j.id, j.run_at, j.started_at IS NULL AS fresh
     FROM vault.rotation_jobs j
     WHERE j.completed_at IS NULL AND j.dead_at IS NULL AND j.run_at <= now() AND (@may_start::bigint > 0 OR j.started_at IS NOT NULL)
+      AND (j.step <> 'applying' OR j.class IS NOT NULL)
     ORDER BY j.run_at LIMIT @max_rows FOR UPDATE OF j SKIP LOCKED
 ), chosen AS (
-    SELECT r.id FROM (SELECT id, fresh, count(*) FILTER (WHERE fresh) OVER (ORDER BY fresh, id) AS n FROM runnable) r
-    WHERE NOT r.fresh OR r.n <= @may_start::bigint
+    SELECT o.id FROM (
+        SELECT u.id, u.run_at, 0 AS turn FROM urgent u
+        UNION ALL
+        SELECT r.id, r.run_at, 1 FROM (SELECT id, run_at, fresh, count(*) FILTER (WHERE fresh) OVER (ORDER BY fresh, id) AS n FROM runnable) r
+        WHERE NOT r.fresh OR r.n <= @may_start::bigint
+    ) o ORDER BY o.turn, o.run_at LIMIT @max_rows
 ), claimed AS (
     UPDATE vault.rotation_jobs j
     SET claim_id = @claim_id, claimed_by = @claimed_by, lease_expires_at = now() + make_interval(secs => @lease_secs),
