@@ -127,7 +127,7 @@ func (t targets) postgres(p *secret.PostgresTarget) (*pgtarget.Target, error) {
 	return server, nil
 }
 
-// send tells a webhook's receiver of a step. The event's id is that of the attempt and the step, so that it is the same when it is sent again.
+// send tells a webhook's receiver of a step. Only an apply says anything of the value.
 func (t targets) send(ctx context.Context, d *vault.Delivery, step string) error {
 	w := d.Target.Webhook
 	receiver, err := webhook.New(webhook.Config{URL: w.URL, CA: pem(w.CA), Allowed: t.Allowed, Timeout: t.Timeout})
@@ -136,12 +136,11 @@ func (t targets) send(ctx context.Context, d *vault.Delivery, step string) error
 	}
 	event := webhook.Event{
 		ID: d.EventID(step), Step: step, SecretID: d.SecretID, Secret: d.Secret, Version: d.Version, Generation: d.Generation,
-		Username: string(d.New.Username.Reveal()), Binary: d.New.Binary,
 	}
 	switch {
-	case step != webhook.StepApply:
+	case step != webhook.StepApply: // the receiver has the value
 	case w.SendValue:
-		event.Value = d.New.Value
+		event.Value, event.Username, event.Binary = d.New.Value, string(d.New.Username.Reveal()), d.New.Binary
 	case t.PublicURL == "":
 		return &target.Error{Class: target.Permanent, Message: "the receiver is to fetch the value, and VAULT_PUBLIC_URL doesn't say where: set it for the rotators"}
 	default:

@@ -37,6 +37,7 @@ type Delivery struct {
 
 	version db.VersionsRow
 	fetch   access.Fingerprint
+	tried   time.Time       // when Look gave it; else zero
 	valid   []validMaterial // of Before
 }
 
@@ -62,9 +63,10 @@ func (d *Delivery) Release() {
 	d.Fetch.Release()
 }
 
-// EventID names a step of this delivery: the same step of the same delivery has the same one.
+// EventID names a step of this delivery: the same step of the same delivery has the same one, and that of another has another one. Attempts differ
+// by their generations, and tries, which have no generation of their own, by their times: who claims one has the secret's for a while.
 func (d *Delivery) EventID(step string) uuid.UUID {
-	return uuid.NewSHA1(d.SecretID, fmt.Appendf(nil, "%s %d %s", step, d.Generation, d.version.VersionUid))
+	return uuid.NewSHA1(d.SecretID, fmt.Appendf(nil, "%s %d %s %d", step, d.Generation, d.version.VersionUid, d.tried.UnixMicro()))
 }
 
 // WaitError says that a rotation has to wait: the role that is to change still has a valid version.

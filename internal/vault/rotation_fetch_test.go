@@ -131,7 +131,11 @@ func TestRotation_ATryIsToldWhenItIsNew(t *testing.T) {
 	if n := records(); n != 1 {
 		t.Errorf("%d records of the first try", n)
 	}
+	first := d.EventID("test")
 	p, d = look()
+	if d.EventID("test") == first || d.EventID("test") != d.EventID("test") {
+		t.Error("a receiver takes the second try for a repetition of the first")
+	}
 	must(t, r.Tell(t.Context(), p, d, vault.Probed{OK: true}))
 	if n := records(); n != 1 {
 		t.Errorf("%d records after one that found nothing new", n)

@@ -102,7 +102,7 @@ func (r *Rotations) look(ctx context.Context, a *attempt, p *Probe, d *Delivery)
 		if current == nil {
 			return a.alarm(ctx, l.Name, &l.CurrentVersion, errNotCurrent)
 		}
-		d.version, d.Version, d.Generation = *current, current.Version, l.Revision
+		d.version, d.Version, d.Generation, d.tried = *current, current.Version, l.Revision, l.now
 		rows, err = l.ciphertexts(ctx, tx, append([]*db.VersionsRow{current}, l.others(current)...))
 		return err
 	})

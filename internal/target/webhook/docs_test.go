@@ -133,50 +133,52 @@ func TestDocument_ReceiverDoesWhatTheDocumentAsks(t *testing.T) {
 	t.Parallel()
 	cfg := startReceiver(t, string(keyB))
 	it := newTarget(t, cfg)
-	send := func(step string, generation int64, value string, signers ...[]byte) (Event, error) {
+	send := func(step string, version, generation int64, signers ...[]byte) (Event, error) {
 		e := event()
-		e.ID, e.Step, e.Generation, e.Value = uuid.New(), step, generation, sensitive.CopyString(value)
+		e.ID, e.Step, e.Version, e.Generation, e.Value = uuid.New(), step, version, generation, sensitive.Bytes{}
+		if step == StepApply {
+			e.Value = sensitive.CopyString(strings.Repeat("v", int(version)))
+		}
 		return e, it.Send(t.Context(), e, keys(signers...))
 	}
-	first, err := send(StepApply, 12, "one", keyA, keyB)
+	first, err := send(StepApply, 2, 12, keyA, keyB)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := send(StepTest, 12, "one", keyB); err != nil {
+	if _, err := send(StepTest, 2, 12, keyB); err != nil {
 		t.Error(err)
 	}
-	if _, err := send(StepApply, 13, "two", keyB); err != nil {
+	if _, err := send(StepApply, 3, 13, keyB); err != nil {
 		t.Error(err)
 	}
-	if _, err := send(StepTest, 13, "two", keyB, keyA); err != nil {
+	if _, err := send(StepTest, 3, 13, keyB, keyA); err != nil {
 		t.Error(err)
 	}
 	if err := it.Send(t.Context(), first, keys(keyB)); err != nil {
 		t.Errorf("a repetition: %v", err)
 	}
-	if _, err := send(StepTest, 13, "two", keyB); err != nil {
+	if _, err := send(StepTest, 3, 14, keyB); err != nil {
 		t.Errorf("a repetition did something: %v", err)
 	}
 	for name, tc := range map[string]struct {
-		step       string
-		generation int64
-		value      string
-		key        []byte
-		class      target.Class
+		step                string
+		version, generation int64
+		key                 []byte
+		class               target.Class
 	}{
-		"the same generation again":  {StepApply, 13, "three", keyB, target.Outdated},
-		"an older one":               {StepApply, 12, "three", keyB, target.Outdated},
-		"a test of an older one":     {StepTest, 12, "one", keyB, target.Outdated},
-		"a value that doesn't work":  {StepTest, 13, "one", keyB, target.Transient},
-		"a value that isn't there":   {StepApply, 14, "", keyB, target.Permanent},
-		"a signature of another key": {StepApply, 14, "three", keyA, target.Authentication},
+		"the same generation again":  {StepApply, 4, 13, keyB, target.Outdated},
+		"an older one":               {StepApply, 4, 12, keyB, target.Outdated},
+		"a test of an older one":     {StepTest, 2, 12, keyB, target.Outdated},
+		"a version that isn't there": {StepTest, 2, 13, keyB, target.Transient},
+		"a value that isn't there":   {StepApply, 0, 15, keyB, target.Permanent},
+		"a signature of another key": {StepApply, 4, 15, keyA, target.Authentication},
 	} {
-		_, err := send(tc.step, tc.generation, tc.value, tc.key)
+		_, err := send(tc.step, tc.version, tc.generation, tc.key)
 		if target.ClassOf(err) != tc.class || err == nil {
 			t.Errorf("%s: %v, want %s", name, err, tc.class)
 		}
 	}
-	if _, err := send(StepTest, 13, "two", keyB); err != nil {
+	if _, err := send(StepTest, 3, 13, keyB); err != nil {
 		t.Errorf("what was refused did something: %v", err)
 	}
 	cfg.Clock = func() time.Time { return time.Now().Add(-6 * time.Minute) }

@@ -19,7 +19,8 @@ const (
 	StepTest  = "test"  // tell whether the value works
 )
 
-// Event is one step of a rotation, as it is told to the receiver. It holds either Fetch or Value.
+// Event is one step of a rotation, as it is told to the receiver. An apply holds either Fetch or Value; a test neither, for the receiver has
+// the value already.
 type Event struct {
 	ID         uuid.UUID // the same when it is sent again: receivers drop repetitions by it
 	Step       string    // StepApply or StepTest
@@ -59,10 +60,14 @@ func (e *Event) problem() string {
 	switch {
 	case e.ID == uuid.Nil || (e.Step != StepApply && e.Step != StepTest):
 		return "an event has an id, and its step is apply or test"
-	case (e.Fetch == nil) == e.Value.IsZero():
+	case e.Step == StepTest && (e.Fetch != nil || !e.Value.IsZero()):
+		return "a test tells nothing of the value: the receiver has it"
+	case e.Step == StepApply && (e.Fetch == nil) == e.Value.IsZero():
 		return "an event tells either the value or where to fetch it"
-	case e.Fetch != nil && (e.Username != "" || e.Binary || e.Fetch.Token.Len() == 0):
-		return "an event that tells where to fetch the value has a token for that, and nothing of the value"
+	case e.Value.IsZero() && (e.Username != "" || e.Binary):
+		return "an event without the value has nothing else of it"
+	case e.Fetch != nil && e.Fetch.Token.Len() == 0:
+		return "an event that tells where to fetch the value has a token for that"
 	case e.Username != "" && e.Binary:
 		return "an event's password is text"
 	case !e.Binary && !utf8.Valid(e.Value.Reveal()):
@@ -126,6 +131,8 @@ func (e *Event) append(b []byte) []byte {
 
 func (e *Event) appendMaterial(b []byte) []byte {
 	switch {
+	case e.Step == StepTest:
+		return b
 	case e.Fetch != nil:
 		b = append(b, `,"fetch":{"url":`...)
 		b = quote(b, e.Fetch.URL)

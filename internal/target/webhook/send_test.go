@@ -135,14 +135,14 @@ func TestSend_EveryKindOfValueArrives(t *testing.T) {
 				"url": "https://vault.example/f?a=1&b=2", "token": "t" + canary, "expires_at": "2027-03-01T00:00:00.000001Z",
 			}},
 		},
+		"nothing in a test": {func(e *Event) { e.Step, e.Value = StepTest, sensitive.Bytes{} }, map[string]any{}},
 	} {
 		e := event()
-		e.Step = StepTest
 		tc.change(&e)
 		if err := it.Send(t.Context(), e, keys(keyA)); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		tc.want["event_id"], tc.want["step"], tc.want["secret"], tc.want["secret_id"] = e.ID.String(), "test", e.Secret, e.SecretID.String()
+		tc.want["event_id"], tc.want["step"], tc.want["secret"], tc.want["secret_id"] = e.ID.String(), e.Step, e.Secret, e.SecretID.String()
 		tc.want["version"], tc.want["generation"] = 7.0, 12.0
 		var got map[string]any
 		if err := json.Unmarshal((<-requests).body, &got); err != nil {
@@ -163,6 +163,7 @@ func TestI1_BodyNeverOutgrowsItsBuffer(t *testing.T) {
 		"empty":    func(e *Event) { e.Value = sensitive.Take(nil) },
 		"bytes":    func(e *Event) { e.Value, e.Binary = sensitive.Copy(bytes.Repeat([]byte{0xff}, 64<<10)), true },
 		"userpass": func(e *Event) { e.Username, e.Value = worst, sensitive.CopyString(worst) },
+		"test":     func(e *Event) { e.Step, e.Value = StepTest, sensitive.Bytes{} },
 		"fetch": func(e *Event) {
 			e.Value = sensitive.Bytes{}
 			e.Fetch = &Fetch{URL: worst, Token: sensitive.CopyString(worst), ExpiresAt: time.Now()}
@@ -194,6 +195,10 @@ func TestSend_RefusesWhatIsNoEvent(t *testing.T) {
 		"value and fetch":  func(e *Event) { e.Fetch = fetch },
 		"neither":          func(e *Event) { e.Value = sensitive.Bytes{} },
 		"fetch for a user": func(e *Event) { e.Value, e.Fetch, e.Username = sensitive.Bytes{}, fetch, "ann" },
+		"a test's value":   func(e *Event) { e.Step = StepTest },
+		"a test's fetch":   func(e *Event) { e.Step, e.Value, e.Fetch = StepTest, sensitive.Bytes{}, fetch },
+		"a test of a user": func(e *Event) { e.Step, e.Value, e.Username = StepTest, sensitive.Bytes{}, "ann" },
+		"a binary test":    func(e *Event) { e.Step, e.Value, e.Binary = StepTest, sensitive.Bytes{}, true },
 		"no token":         func(e *Event) { e.Value, e.Fetch = sensitive.Bytes{}, &Fetch{URL: fetch.URL} },
 		"binary password":  func(e *Event) { e.Username, e.Binary = "ann", true },
 		"not text":         func(e *Event) { e.Value = sensitive.Copy([]byte(canary + "\xff")) },
