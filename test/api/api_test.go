@@ -61,6 +61,7 @@ func TestAPI_EveryAnswerIsAsDocumented(t *testing.T) {
 	w.succeeds()
 	w.refused(endpoints)
 	w.rotates()
+	w.fetches()
 	w.misses()
 	w.damaged()
 	w.unavailable(endpoints)

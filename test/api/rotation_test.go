@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// rotates goes through what rotators make, as far as it is asked for here: there is none.
+// rotates goes through what rotators make, as far as it is asked for here: there is no rotator.
 func (w *walk) rotates() {
 	post := func(status int, path, body string, headers ...string) map[string]any {
 		return w.want(status, step{method: "POST", path: path, body: body, headers: headers})
@@ -85,4 +85,32 @@ func (w *walk) waits(id string) {
 	time.Sleep(300 * time.Millisecond) // most often it waits by now; if not, it is told at once all the same
 	w.want(200, step{method: "POST", path: "/v1/jobs/" + id + "/cancel"})
 	wait.Wait()
+}
+
+// fetches goes through what receivers of webhooks fetch, with the tokens of events.
+func (w *walk) fetches() {
+	rotator := w.vault.Rotator(w.t, nil)
+	defer rotator.End(w.t)
+	w.want(201, step{method: "POST", path: "/v1/secrets", body: `{"name":"fetch/sign","kind":"manual","value":"a key of thirty-two bytes or more"}`})
+	event := func(name, given string) (fetch step) {
+		w.want(201, step{method: "POST", path: "/v1/secrets", body: fmt.Sprintf(`{"name":%q,"kind":"automatic",%s"rotation_interval_secs":3600,
+			"target":{"type":"webhook","url":"https://example.com/rotated","signing_secret":"fetch/sign"}}`, name, given)})
+		w.want(202, step{method: "POST", path: "/v1/secrets/" + name + "/rotate"})
+		d := rotator.Deliver(w.t, name)
+		defer d.Release()
+		fetch = plain["fetchValue"]
+		fetch.token = string(d.Fetch.Reveal())
+		return fetch
+	}
+	for name, given := range map[string]string{"fetch/text": "", "fetch/pair": `"username":"app",`} {
+		fetch := event(name, given)
+		foreigner := fetch
+		foreigner.from = foreign
+		w.want(403, foreigner)
+		w.want(200, fetch)
+		w.want(401, fetch)
+	}
+	edited := event("fetch/edited", "")
+	w.vault.DB.Exec(w.t, "UPDATE vault.rotation_fetches SET expires_at = expires_at + interval '1 day'")
+	w.want(500, edited)
 }

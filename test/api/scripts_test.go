@@ -80,7 +80,7 @@ func (w *walk) refused(endpoints map[string]endpoint) {
 		if documents(403) && !strings.HasPrefix(reason(id, 403), "every valid token") && !strings.HasSuffix(id, "Job") {
 			weak := s
 			weak.token = w.weak
-			if id == "readBatch" { // names are decided one by one, the address before them
+			if id == "readBatch" || id == "fetchValue" { // by the address alone, before names are decided one by one or the token is looked up
 				weak.token, weak.from = "", foreign
 			}
 			w.want(403, weak)

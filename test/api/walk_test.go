@@ -31,7 +31,7 @@ type step struct {
 	method, path string
 	body         string // "" is none
 	token        string // "" is the admin's
-	anonymous    bool
+	anonymous    bool   // it sends none
 	from         string // "" is a listed address
 	headers      []string
 }

@@ -12,6 +12,7 @@ import (
 type operation struct {
 	id        string
 	discloses bool // its answers hold plaintext
+	fetches   bool // its token is that of the webhook's event that valid made last
 	// valid makes a request that succeeds, with new canaries wherever it takes plaintext.
 	valid func(*walk) request
 	// These make requests that are answered with 404, 409, and, with an old entity tag, 412; nil where none can be.
@@ -55,6 +56,25 @@ func (w *walk) job() string {
 		}})
 	}
 	return "/v1/jobs/" + w.must("rotateSecret", request{http.MethodPost, at(targeted) + "/rotate", nil}).Text("id")
+}
+
+// event takes the rotation of a new secret to where a webhook's receiver is told of it, and keeps the token by which that would fetch the value.
+func (w *walk) event() {
+	w.t.Helper()
+	w.job() // and with it the signing secret
+	name := fmt.Sprintf("canary/fetched-%d", w.next())
+	w.must("createSecret", request{http.MethodPost, "/v1/secrets", object{
+		"name": name, "kind": "automatic", "rotation_interval_secs": 3600, "username": w.text("user name"), "password": w.text("password"),
+		"target": object{"type": "webhook", "url": "https://webhook.invalid/", "signing_secret": signing},
+	}})
+	w.must("rotateSecret", request{http.MethodPost, at(name) + "/rotate", nil})
+	rotator := w.v.Rotator(w.t, nil)
+	defer rotator.End(w.t)
+	d := rotator.Deliver(w.t, name)
+	defer d.Release()
+	w.fetch = string(d.Fetch.Reveal())
+	w.learn("token for fetching", w.fetch)
+	w.learn("delivered value", string(d.New.Value.Reveal()))
 }
 
 // rollsBack rolls back what has a target, and has a job changed by who may see it and not rotate its secret.
@@ -157,7 +177,10 @@ func operations() []operation {
 			missing: plain(http.MethodPost, noJob+"/cancel"), conflicting: func(w *walk) request { return request{http.MethodPost, w.cancelled() + "/cancel", nil} },
 		},
 		{id: "readRotation", valid: get("/v1/rotation")},
-		{id: "fetchValue", valid: get("/v1/rotation/fetch")},
+		{id: "fetchValue", discloses: true, fetches: true, valid: func(w *walk) request {
+			w.event()
+			return request{http.MethodGet, "/v1/rotation/fetch", nil}
+		}},
 		{id: "pauseRotation", valid: plain(http.MethodPost, "/v1/rotation/pause")},
 		{id: "resumeRotation", valid: plain(http.MethodPost, "/v1/rotation/resume")},
 		{id: "verifySecret", valid: with(http.MethodPost, at(opaque)+"/verify", "value"), missing: with(http.MethodPost, missing+"/verify", "value")},

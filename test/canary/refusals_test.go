@@ -95,12 +95,15 @@ func (w *walk) failures(server *pgtest.Server, documented map[string][]int) {
 		}
 	}, sql("DROP FUNCTION public.refuse() CASCADE"))
 	during(http.StatusInternalServerError, func(id string) bool {
-		return slices.Contains([]string{"readSecret", "updateSecret", "rotateSecret", "verifySecret", "listVersions", "readBatch"}, id)
+		return slices.Contains([]string{"readSecret", "updateSecret", "rotateSecret", "verifySecret", "listVersions", "readBatch", "fetchValue"}, id)
 	}, sql("ALTER TABLE vault.secret_versions RENAME COLUMN nonce TO other; UPDATE vault.secret_versions SET state = state"), // so that no kept row will do
 		sql("ALTER TABLE vault.secret_versions RENAME COLUMN other TO nonce"))
-	during(http.StatusInternalServerError, func(id string) bool { return !probe(id) },
+	during(http.StatusInternalServerError, func(id string) bool { return !probe(id) && id != "fetchValue" }, // which asks for no grant
 		sql("ALTER TABLE vault.admin_tokens RENAME COLUMN token_sha256 TO other; UPDATE vault.authz_state SET epoch = epoch + 1"), // nor any kept grant
 		sql("ALTER TABLE vault.admin_tokens RENAME COLUMN other TO token_sha256; UPDATE vault.authz_state SET epoch = epoch - 1"))
+
+	during(http.StatusInternalServerError, func(id string) bool { return id == "fetchValue" },
+		sql("UPDATE vault.rotation_fetches SET expires_at = expires_at + interval '1 day'"), func() {})
 
 	// Rows that were damaged, which only verify answers with 503.
 	sql(`CREATE TABLE public.kept AS SELECT * FROM vault.secret_versions;

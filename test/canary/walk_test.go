@@ -25,6 +25,7 @@ type walk struct {
 	v       *vaulttest.Vault
 	needles *needles
 	weak    string // a token that may do nothing of what is asked for
+	fetch   string // the token of a webhook's event
 	serial  int
 	answers []answer
 }
@@ -98,7 +99,11 @@ func from(address string) sealkeeptest.RequestOption {
 // send sends a request of an operation and keeps the answer. What was generated for it becomes a canary.
 func (w *walk) send(o operation, r request, options ...sealkeeptest.RequestOption) *sealkeeptest.Response {
 	w.t.Helper()
-	options = append([]sealkeeptest.RequestOption{from(listed)}, options...)
+	usual := []sealkeeptest.RequestOption{from(listed)}
+	if o.fetches {
+		usual = append(usual, sealkeeptest.WithToken(w.fetch))
+	}
+	options = append(usual, options...)
 	response := w.v.Do(w.t, r.method, r.path, r.body, options...)
 	var text bytes.Buffer
 	_ = response.Header.Write(&text)
@@ -107,7 +112,7 @@ func (w *walk) send(o operation, r request, options ...sealkeeptest.RequestOptio
 	w.answers = append(w.answers, answer{operation: o.id, status: response.Status, discloses: o.discloses && success, text: text.Bytes()})
 	if success {
 		switch o.id {
-		case "createSecret", "rotateSecret", "rollbackSecret":
+		case "createSecret", "rotateSecret", "rollbackSecret", "fetchValue":
 			for _, field := range []string{"value", "username", "password"} {
 				if value := response.Text(field); len(value) >= chunkSize {
 					w.learn("generated "+field, value)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -20,9 +22,11 @@ import (
 type Rotator struct {
 	*vault.Rotations
 	Metrics *prometheus.Registry
+
+	trail *audit.Trail
 }
 
-// Rotator returns one with changes to the environment of the vault's keys. It ends with the test.
+// Rotator returns one with changes to the environment of the vault's keys. It ends with the test, or before that by End.
 func (v *Vault) Rotator(t testing.TB, changes map[string]string, tune ...func(*vault.Config)) *Rotator {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
@@ -61,16 +65,51 @@ func (v *Vault) Rotator(t testing.TB, changes map[string]string, tune ...func(*v
 	if r.Rotations, err = vault.NewRotations(database, trail, keeper, keys, settings); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := r.Stop(ctx); err != nil {
-			t.Errorf("stopping the rotator: %v", err)
-		}
-		if err := trail.Stop(ctx); err != nil {
-			t.Errorf("stopping its trail: %v", err)
-		}
-	})
+	r.trail = trail
+	t.Cleanup(func() { r.End(t) })
 	Eventually(t, "the rotator is ready", func() bool { return r.Ready(ctx) == nil })
 	return r
+}
+
+// End stops it. Ending it twice is the same as once.
+func (r *Rotator) End(t testing.TB) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	if err := r.Stop(ctx); err != nil {
+		t.Errorf("stopping the rotator: %v", err)
+	}
+	if err := r.trail.Stop(ctx); err != nil {
+		t.Errorf("stopping its trail: %v", err)
+	}
+}
+
+// Deliver takes the open job of a targeted secret to where its target is told of the new value, and gives what it would be told. The test
+// releases it. Other jobs are left as they are. It starts the rotator's loops, one of which looks secrets up.
+func (r *Rotator) Deliver(t testing.TB, name string) *vault.Delivery {
+	t.Helper()
+	if err := r.Start(context.WithoutCancel(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	jobs, err := r.Claim(t.Context(), vault.ClaimRequest{Limit: 100, Lease: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(jobs, func(j vault.Job) bool { return j.Secret == name })
+	if at < 0 {
+		t.Fatalf("no job of %s is to be had", name)
+	}
+	job := jobs[at]
+	if err := r.GiveBack(t.Context(), slices.Delete(jobs, at, at+1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Prepare(t.Context(), &job); err != nil {
+		t.Fatal(err)
+	}
+	d, err := r.Begin(t.Context(), &job)
+	if err != nil || d == nil {
+		t.Fatalf("%v, and nothing to be told: %v", err, d == nil)
+	}
+	return d
 }
 
 // Metric sums a metric of the rotator's over its labels.
