@@ -82,6 +82,8 @@ type Rotator struct {
 	metrics *metrics
 	wake    chan struct{} // something may be to be done
 	queue   chan *task
+	// When jobs were last made, and may be made again because there are too few. Of the search alone.
+	enqueued, enqueueNext time.Time
 
 	mu      sync.Mutex
 	tasks   map[uuid.UUID]*task // claimed and not over
@@ -222,18 +224,11 @@ func (r *Rotator) search(ctx, work context.Context) {
 	}
 }
 
-// turn looks for work once and tells how long there is none.
+// turn looks for work once and tells how long there is none. Jobs are made when there are too few to claim, and once in a while in any
+// case: to make them, all that is due is gone through, also what has its job already, and that may be very much. Meanwhile what falls due
+// would have a job to wait behind anyway, unless that is one that failed and is tried again.
 func (r *Rotator) turn(ctx, work context.Context) (time.Duration, error) {
-	for {
-		made, err := r.vault.Enqueue(ctx, enqueueBatch)
-		if err != nil {
-			return 0, err
-		}
-		if made < enqueueBatch {
-			break
-		}
-	}
-	for {
+	for made := false; ; {
 		room := ahead*r.cfg.Workers - r.underWay()
 		if room < r.cfg.Workers {
 			return r.cfg.Poll, nil // whoever is done wakes us
@@ -245,15 +240,42 @@ func (r *Rotator) turn(ctx, work context.Context) (time.Duration, error) {
 		case err != nil:
 			return 0, err
 		}
-		if n < room {
+		now := r.cfg.Clock()
+		if n == room && now.Sub(r.enqueued) < r.cfg.Poll {
+			continue
+		}
+		if n < room && made {
 			break
 		}
+		if wait := r.enqueueNext.Sub(now); n < room && wait > 0 {
+			return wait, nil
+		}
+		made = true
+		if err := r.enqueue(ctx); err != nil {
+			return 0, err
+		}
+	}
+	if r.enqueueNext.Equal(r.enqueued) {
+		return elsewhere, nil // others have what was made, and there is more
 	}
 	next, err := r.vault.Next(ctx, r.cfg.Poll)
 	if next == 0 {
 		next = elsewhere
 	}
 	return next, err
+}
+
+// enqueue makes jobs, and sees to it that no more than a tenth of the time is spent on that: when the jobs that wait are many and may not
+// begin, each look for more is long and finds little.
+func (r *Rotator) enqueue(ctx context.Context) error {
+	r.enqueued = r.cfg.Clock()
+	made, err := r.vault.Enqueue(ctx, enqueueBatch)
+	r.enqueueNext = r.enqueued
+	if made < enqueueBatch {
+		ended := r.cfg.Clock()
+		r.enqueueNext = ended.Add(min(9*ended.Sub(r.enqueued), r.cfg.Poll))
+	}
+	return err
 }
 
 func (r *Rotator) underWay() int {

@@ -1,11 +1,13 @@
 -- name: EnqueueDue :execrows
 -- Jobs for secrets that are due and have none, the longest due first. A secret that somebody is changing is left to the next pass: whoever
 -- changes one may be about to make its job, and would wait for this while this waits for them.
+-- OFFSET 0 keeps the planner from joining: whether a secret has a job is looked up for each in an index, whatever the statistics say of how
+-- many are open. Jobs come in thousands at once, and a join that was planned for a few compares each with each.
 WITH due AS (
     SELECT s.id, s.next_rotation_at, s.current_version
     FROM vault.secrets s
     WHERE s.next_rotation_at <= now()
-      AND NOT EXISTS (SELECT FROM vault.rotation_jobs j WHERE j.secret_id = s.id AND j.completed_at IS NULL)
+      AND NOT EXISTS (SELECT FROM vault.rotation_jobs j WHERE j.secret_id = s.id AND j.completed_at IS NULL OFFSET 0)
     ORDER BY s.next_rotation_at LIMIT @max_rows FOR KEY SHARE OF s SKIP LOCKED
 )
 INSERT INTO vault.rotation_jobs (id, secret_id, reason, due_at, base_version, run_at)
