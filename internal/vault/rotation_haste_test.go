@@ -18,7 +18,7 @@ func TestRotation_WhatATargetMayHaveGoesFirst(t *testing.T) {
 		f.due(name, single)
 		enqueue(t, r, 1)
 		j := claim(t, r)
-		must(t, r.Prepare(t.Context(), j))
+		prepare(t, r, j)
 		d, err := r.Begin(t.Context(), j)
 		must(t, err)
 		d.Release()

@@ -33,7 +33,7 @@ func TestRotation_AProbeThatComesLateChangesNothing(t *testing.T) {
 	}
 	enqueue(t, r, 1)
 	j := claim(t, r)
-	must(t, r.Prepare(t.Context(), j))
+	prepare(t, r, j)
 	p, d := look()
 	ours, err := r.Begin(t.Context(), j)
 	must(t, err)

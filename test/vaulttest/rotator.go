@@ -102,7 +102,7 @@ func (r *Rotator) Deliver(t testing.TB, name string) *vault.Delivery {
 	if err := r.GiveBack(t.Context(), slices.Delete(jobs, at, at+1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Prepare(t.Context(), &job); err != nil {
+	if _, err := r.Prepare(t.Context(), &job); err != nil {
 		t.Fatal(err)
 	}
 	d, err := r.Begin(t.Context(), &job)
