@@ -119,7 +119,7 @@ func TestVersionsWhoseGraceHasEndedAreBounded(t *testing.T) {
 		t.Error("the current value isn't valid")
 	}
 	removed := pgtest.Query[string](t, f.db, "SELECT request_id FROM vault.audit_log WHERE convert_from(detail, 'UTF8')::jsonb->>'versions_removed' = '1' ORDER BY 1")
-	if len(removed) != 11 || !slices.Contains(removed, "beyond") || !slices.Contains(removed, "update 25") {
+	if len(removed) != 12 || !slices.Contains(removed, "within") || !slices.Contains(removed, "beyond") || !slices.Contains(removed, "update 25") {
 		t.Errorf("a removal is told of by %q", removed)
 	}
 	// The tests' own edits have no record, so only the other one is compared.

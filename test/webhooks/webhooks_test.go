@@ -99,7 +99,7 @@ func TestWebhook_WhatAReceiverAnswers(t *testing.T) {
 		another bool // value
 	}{
 		"after a 500 the event comes again":           {"app/500", refusal{status: http.StatusInternalServerError}, "transient", false},
-		"after a 409 of an older generation likewise": {"app/409", refusal{http.StatusConflict, `{"code":"older_generation"}`}, "transient", false},
+		"after a 409 of an older generation likewise": {"app/409", refusal{http.StatusConflict, `{"code":"older_generation"}`}, "outdated", false},
 		"after a 422 another value is made":           {"app/422", refusal{status: http.StatusUnprocessableEntity}, "policy", true},
 	} {
 		t.Run(claim, func(t *testing.T) {
