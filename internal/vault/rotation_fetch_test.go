@@ -135,7 +135,7 @@ func TestRotation_ATryIsToldWhenItIsNew(t *testing.T) {
 	}
 	first := d.EventID("test")
 	p, d = look()
-	if d.EventID("test") == first || d.EventID("test") != d.EventID("test") {
+	if second := d.EventID("test"); second == first || second != d.EventID("test") {
 		t.Error("a receiver takes the second try for a repetition of the first")
 	}
 	must(t, r.Tell(t.Context(), p, d, vault.Probed{OK: true}))
