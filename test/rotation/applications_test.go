@@ -40,7 +40,7 @@ type applications struct {
 	crowd  sync.WaitGroup
 
 	mu                              sync.Mutex
-	logins, refused, most, rejected int
+	logins, refused, most int
 	held                            map[string]credential
 }
 

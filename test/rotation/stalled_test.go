@@ -19,7 +19,9 @@ func TestI7_AStalledWorkerAppliesNothingOld(t *testing.T) {
 		ctx, cancel := h.ctx()
 		defer cancel()
 		late, other := w.workers[0], w.workers[1]
-		h.take(ctx, late)
+		if err := h.take(ctx, late); err != nil {
+			rt.Fatal(err)
+		}
 		for late.stage != apply {
 			if err := h.advance(ctx, late); err != nil {
 				rt.Fatal(err)

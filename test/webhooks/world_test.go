@@ -82,6 +82,9 @@ func (w *world) becomes(name string, version int64) (s secretAnswer) {
 	w.t.Helper()
 	vaulttest.Eventually(w.t, name+" is rotated", func() bool {
 		w.hurry()
+		if dead := pgtest.Query[string](w.t, w.DB, "SELECT class || ': ' || error FROM vault.rotation_jobs WHERE dead_at IS NOT NULL"); len(dead) > 0 {
+			w.t.Fatalf("a job is dead: %s", dead)
+		}
 		return pgtest.Query[int64](w.t, w.DB, "SELECT current_version FROM vault.secrets WHERE name = $1", name)[0] >= version
 	})
 	w.do(http.StatusOK, http.MethodGet, "/v1/secrets/"+name, nil).Decode(w.t, &s)
