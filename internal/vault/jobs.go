@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/binary"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -192,7 +193,7 @@ func cut(s *string) string {
 	if s == nil {
 		return ""
 	}
-	return (*s)[:min(len(*s), maxFailure)]
+	return strings.ToValidUTF8((*s)[:min(len(*s), maxFailure)], "")
 }
 
 // A cursor is the last job of a page: the time that it was made at, and its id. It is no authority, as that of a list isn't.
@@ -209,7 +210,7 @@ func parseJobCursor(cursor string) (*time.Time, *uuid.UUID, error) {
 	if err != nil || len(raw) != 8+len(uuid.UUID{}) {
 		return nil, nil, errBadCursor
 	}
-	at := time.UnixMicro(int64(binary.BigEndian.Uint64(raw))).UTC()
+	at := time.UnixMicro(int64(binary.BigEndian.Uint64(raw))).UTC() //nolint:gosec // the bits are meant as they are
 	if at.Year() < 1970 || at.Year() > 9999 {
 		return nil, nil, errBadCursor
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -358,10 +359,10 @@ func TestI6_AJobThatSomebodyMadeUpOrEditedRotatesNothing(t *testing.T) {
 	})
 	t.Run("and what stands in the columns for people is cut", func(t *testing.T) {
 		job := f.asked(f.admin, "db/quiet")
-		f.db.Exec(t, "UPDATE vault.rotation_jobs SET error = repeat('x', 100000), class = repeat('y', 100000) WHERE id = $1", job.ID)
+		f.db.Exec(t, "UPDATE vault.rotation_jobs SET error = repeat('x', 100000), class = repeat('€', 100000) WHERE id = $1", job.ID)
 		view, err := f.vault.Job(ctx, f.admin, job.ID)
 		must(t, err)
-		if len(view.Error) > 1024 || len(view.Class) > 1024 {
+		if len(view.Error) > 1024 || len(view.Class) > 1024 || !utf8.ValidString(view.Class) {
 			t.Errorf("%d and %d bytes", len(view.Error), len(view.Class))
 		}
 	})
