@@ -82,6 +82,19 @@ func TestAPausedSecretRotatesWhenItIsAskedTo(t *testing.T) {
 		t.Errorf("it is due again at %s, as if it had not rotated", m.NextRotationAt)
 	}
 
+	f.automatic("early", 0)
+	early := f.nextRotation("early")
+	_, err = f.vault.Pause(ctx, f.admin, "early")
+	must(t, err)
+	made, err = f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "early"})
+	must(t, err)
+	made.Release()
+	m, err = f.vault.Resume(ctx, f.admin, "early")
+	must(t, err)
+	if !m.NextRotationAt.After(*early) {
+		t.Errorf("it is due again at %s, as if it had not rotated", m.NextRotationAt)
+	}
+
 	f.asked(f.admin, "db/app")
 	m, err = f.vault.Resume(ctx, f.admin, "db/app")
 	must(t, err)

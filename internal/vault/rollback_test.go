@@ -6,6 +6,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/fault"
+	"github.com/sealkeep/sealkeep/internal/sensitive"
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
 
@@ -162,4 +163,30 @@ func TestI5_AVersionThatDoesNotOpenIsNoValueToRollBackTo(t *testing.T) {
 		t.Error("nobody is told")
 	}
 	wantStates(t, f, "auto", "1 superseded", "2 current")
+}
+
+// A version may expire between the look at it and the change.
+func TestI9_AVersionThatExpiresMeanwhileIsNotGoneBackTo(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.login("127.0.0.1:5432")
+	f.targeted("db/app", alternating)
+	f.put("plain", "first")
+	for _, name := range []string{"db/app", "plain"} {
+		_, err := f.vault.Update(t.Context(), f.admin, vault.UpdateRequest{Name: name, GracePeriodSecs: vault.Optional[int64]{Set: true, Value: 3600}})
+		must(t, err)
+	}
+	f.change("plain", "second")
+	_, err := f.vault.Update(t.Context(), f.admin, vault.UpdateRequest{Name: "db/app", Given: vault.Given{Password: sensitive.CopyString("second")}})
+	must(t, err)
+	for _, name := range []string{"db/app", "plain"} {
+		before := f.states(name)
+		f.keeper.set(func() {
+			f.made("UPDATE vault.secret_versions SET expires_at = now() WHERE version = 1 AND secret_id = (SELECT id FROM vault.secrets WHERE name = '" + name + "')")
+		}, nil)
+		_, err := f.vault.Rollback(t.Context(), f.admin, vault.RollbackRequest{Name: name, Version: 1})
+		f.keeper.set(nil, nil)
+		wantKind(t, err, fault.NotFound)
+		wantStates(t, f, name, before...)
+	}
 }
