@@ -13,6 +13,7 @@ import (
 	"github.com/sealkeep/sealkeep/internal/access"
 	"github.com/sealkeep/sealkeep/internal/fault"
 	"github.com/sealkeep/sealkeep/internal/pgtest"
+	"github.com/sealkeep/sealkeep/internal/secret"
 	"github.com/sealkeep/sealkeep/internal/vault"
 )
 
@@ -390,4 +391,29 @@ func TestI7_AskedForByManyAtOnceItIsOneJob(t *testing.T) {
 	if n := len(slices.Compact(ids)); n != 1 {
 		t.Errorf("%d jobs", n)
 	}
+}
+
+// A secret that gets a target while it is being rotated at once is rotated by a job.
+func TestI7_ATargetThatComesMeanwhileIsNotPassedBy(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	ctx := t.Context()
+	f.targeted("db/app", func(c *vault.CreateRequest) { c.Target = nil })
+	var request vault.CreateRequest
+	single(&request)
+	var once sync.Once
+	f.keeper.set(func() {
+		once.Do(func() {
+			_, err := f.vault.Update(ctx, f.admin, vault.UpdateRequest{Name: "db/app", Target: vault.Optional[secret.Target]{Set: true, Value: *request.Target}})
+			must(t, err)
+		})
+	}, nil)
+	made, err := f.vault.Rotate(ctx, f.admin, vault.RotateRequest{Name: "db/app"})
+	f.keeper.set(nil, nil)
+	must(t, err)
+	if made.Job == nil {
+		made.Release()
+		t.Error("it was rotated at once")
+	}
+	wantStates(t, f, "db/app", "1 current")
 }
