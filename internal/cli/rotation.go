@@ -18,7 +18,7 @@ func (a *app) rotationCommand() *cobra.Command {
 	},
 		a.rotationStateCommand(flags, "status", http.MethodGet, "/v1/rotation", "Show how rotation is", ""),
 		a.rotationStateCommand(flags, "pause", http.MethodPost, "/v1/rotation/pause", "Have rotators begin nothing more",
-			`Have rotators begin nothing more, until "sealkeep rotation resume". What they are at they finish. Secrets without a
+			`Have rotators claim nothing more, until "sealkeep rotation resume". What they have claimed they finish. Secrets without a
 target still rotate when they are asked to.`),
 		a.rotationStateCommand(flags, "resume", http.MethodPost, "/v1/rotation/resume", "Have rotators work again", ""),
 	)

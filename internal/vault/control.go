@@ -38,7 +38,7 @@ func (v *Vault) Rotation(ctx context.Context, c Caller) (*RotationStatus, error)
 	return pass(ctx, v, c, op, func(ctx context.Context, _ *attempt) (*RotationStatus, error) { return v.rotationStatus(ctx) })
 }
 
-// PauseAll has rotators begin nothing more until ResumeAll. What a rotator is at is finished.
+// PauseAll has rotators claim nothing more until ResumeAll. What a rotator has claimed is finished.
 func (v *Vault) PauseAll(ctx context.Context, c Caller) (*RotationStatus, error) {
 	return v.setPaused(ctx, c, ActionPauseAll, true)
 }

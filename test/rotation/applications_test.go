@@ -39,9 +39,9 @@ type applications struct {
 	cancel context.CancelFunc
 	crowd  sync.WaitGroup
 
-	mu                              sync.Mutex
+	mu                    sync.Mutex
 	logins, refused, most int
-	held                            map[string]credential
+	held                  map[string]credential
 }
 
 // Tries are bounded, and so far apart that a rotator which died between the target and the vault has been replaced long before the last.
