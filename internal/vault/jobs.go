@@ -210,7 +210,7 @@ func parseJobCursor(cursor string) (*time.Time, *uuid.UUID, error) {
 	if err != nil || len(raw) != 8+len(uuid.UUID{}) {
 		return nil, nil, errBadCursor
 	}
-	at := time.UnixMicro(int64(binary.BigEndian.Uint64(raw))).UTC() //nolint:gosec // the bits are meant as they are
+	at := time.UnixMicro(int64(binary.BigEndian.Uint64(raw))).UTC() //nolint:gosec // the bits are meant as they are //nolint:gosec // the bits are meant as they are
 	if at.Year() < 1970 || at.Year() > 9999 {
 		return nil, nil, errBadCursor
 	}
