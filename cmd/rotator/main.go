@@ -17,6 +17,10 @@ import (
 	"github.com/sealkeep/sealkeep/internal/telemetry"
 )
 
+// memory is about what a rotator takes of Go's memory, in bytes. What it remembers of the secrets that it has rotated makes most of it, when
+// they are tens of thousands; the program itself and locked memory come on top, about 20 MiB.
+const memory = 40 << 20
+
 func main() {
 	program := boot.RotatorProgram
 	if len(os.Args) > 1 {
@@ -26,7 +30,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, program.Name+":", err)
 		os.Exit(1)
 	}
-	process.TuneMemory()
+	process.TuneMemoryWithin(memory)
 	log := telemetry.NewBuffer(os.Stderr)
 	defer log.Close() // also after a panic
 	exit := func(status int) {

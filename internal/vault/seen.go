@@ -74,8 +74,12 @@ func sightingOf(row *db.VaultSecret) sighting {
 
 // note remembers a state unless a later one is known.
 func (s *seen) note(id uuid.UUID, one sighting) {
-	if known, ok := s.find(id); ok && (known.gone || known.revision > one.revision || known.revision == one.revision && !one.gone) {
+	known, ok := s.find(id)
+	if ok && (known.gone || known.revision > one.revision || known.revision == one.revision && !one.gone) {
 		return
+	}
+	if known.name == one.name {
+		one.name = known.name // the same bytes as before, which byName has as well
 	}
 	s.tick++
 	one.at = s.tick

@@ -25,7 +25,7 @@ func (b *bench) makeOther(ctx context.Context) (err error) {
 	if b.against == "" {
 		return nil
 	}
-	if b.other, err = newOtherData(ctx, b.machine, b.options); err != nil {
+	if b.other, err = newOtherData(ctx, b.machine, otherServer, b.options); err != nil {
 		return err
 	}
 	return b.fillVault(ctx, b.other)

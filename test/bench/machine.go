@@ -143,10 +143,11 @@ func (m *machine) build(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	path := m.file(name)
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", path, "./cmd/"+name)
+	profile := filepath.Join(root, "cmd", "api", "default.pgo") // as the Makefile does
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-pgo="+profile, "-o", path, "./cmd/"+name)
 	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if runtime.GOOS == "linux" && (runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64") {
-		cmd.Env = append(cmd.Env, "GOEXPERIMENT=runtimesecret") // as the Makefile does
+		cmd.Env = append(cmd.Env, "GOEXPERIMENT=runtimesecret") // likewise
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building cmd/%s: %w\n%s", name, err, out)

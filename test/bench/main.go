@@ -46,8 +46,9 @@ func main() {
 
 // The arguments with which the benchmark starts itself anew, as a process that isn't for people.
 const (
-	roleServe = "serve-reference"
-	roleLoad  = "make-load"
+	roleServe  = "serve-reference"
+	roleRotate = "rotate-reference"
+	roleLoad   = "make-load"
 )
 
 func run(ctx context.Context, args []string) error {
@@ -55,6 +56,8 @@ func run(ctx context.Context, args []string) error {
 		switch args[0] {
 		case roleServe:
 			return reference.Main(ctx, os.Stdin, os.Stdout)
+		case roleRotate:
+			return reference.Rotate(ctx, os.Stdin, os.Stdout)
 		case roleLoad:
 			return makeLoad(ctx, os.Stdin, os.Stdout)
 		}

@@ -24,7 +24,7 @@ const roleBench = "SEALKEEP_TEST_BENCH"
 
 func TestMain(m *testing.M) {
 	// The benchmark starts its own binary anew, which here is this one.
-	if len(os.Args) == 2 && slices.Contains([]string{roleServe, roleLoad}, os.Args[1]) || os.Getenv(roleBench) != "" {
+	if len(os.Args) == 2 && slices.Contains([]string{roleServe, roleRotate, roleLoad}, os.Args[1]) || os.Getenv(roleBench) != "" {
 		main()
 		return
 	}

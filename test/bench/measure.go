@@ -65,7 +65,20 @@ func load1() string {
 }
 
 // all runs the chosen parts.
-func (b *bench) all(ctx context.Context) (err error) {
+func (b *bench) all(ctx context.Context) error {
+	if len(b.requests()) > 0 {
+		if err := b.allRequests(ctx); err != nil {
+			return err
+		}
+	}
+	if b.has(b.workloads, workRotate) && (b.has(b.parts, partRates) || b.has(b.parts, partMemory)) {
+		return b.rotations(ctx)
+	}
+	return nil
+}
+
+// allRequests runs the parts that are about what is asked of servers.
+func (b *bench) allRequests(ctx context.Context) (err error) {
 	if b.has(b.servers, vaultServer) {
 		if err := b.makeVault(ctx); err != nil {
 			return err
@@ -122,7 +135,7 @@ func (b *bench) rates(ctx context.Context) (err error) {
 		return err
 	}
 	total := 0
-	for _, w := range b.workloads {
+	for _, w := range b.requests() {
 		for _, t := range b.targets {
 			if servesOn(t.name, w) {
 				total += len(b.connections)
@@ -133,7 +146,7 @@ func (b *bench) rates(ctx context.Context) (err error) {
 	b.say("%d measurements of %s each: %s", total*b.rounds, each, (time.Duration(total*b.rounds) * (each + 50*time.Millisecond)).Round(time.Second))
 	for round := range b.rounds {
 		for _, connections := range b.connections {
-			for _, w := range b.workloads {
+			for _, w := range b.requests() {
 				if err := b.turn(ctx, round, connections, w); err != nil {
 					return err
 				}

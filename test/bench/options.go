@@ -20,6 +20,7 @@ const (
 	workVerify = "verify"
 	workCreate = "create"
 	workUpdate = "update"
+	workRotate = "rotate" // asked by nobody: what rotators do by themselves
 )
 
 // The parts of a run.
@@ -36,8 +37,9 @@ const (
 )
 
 var (
-	allWorkloads = []string{workRead, workBatch, workVerify, workCreate, workUpdate}
-	allServers   = []string{
+	requestWorkloads = []string{workRead, workBatch, workVerify, workCreate, workUpdate}
+	allWorkloads     = append(slices.Clone(requestWorkloads), workRotate)
+	allServers       = []string{
 		reference.Constant, reference.Select, reference.Open, reference.Grouped, reference.Single, reference.Validated,
 		reference.Bare, vaultServer,
 	}
@@ -53,6 +55,7 @@ type options struct {
 	secrets                   int
 	reads                     uint64
 	starts                    int
+	due, jobs                 int
 	auth                      string
 	vaultBin, against         string
 	vaultEnv                  []string
@@ -64,6 +67,11 @@ type options struct {
 	sealed int
 }
 
+// requests are the workloads that are requests to servers.
+func (o *options) requests() []string {
+	return slices.DeleteFunc(slices.Clone(o.workloads), func(w string) bool { return w == workRotate })
+}
+
 func (o *options) has(list []string, what string) bool { return slices.Contains(list, what) }
 
 func parseOptions(args []string, stderr io.Writer) (*options, error) {
@@ -73,7 +81,7 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	var (
 		workloads = flags.String("workloads", strings.Join(allWorkloads, ","), "which `workloads` to measure")
 		servers   = flags.String("servers", strings.Join(allServers, ","), "which `servers` to measure; docs/benchmarks.md explains the letters")
-		parts     = flags.String("only", strings.Join(allParts, ","), "which `parts` to run: the vault's start, the rates of all servers, the vault's memory")
+		parts     = flags.String("only", strings.Join(allParts, ","), "which `parts` to run: the vault's start, the rates of all servers, the memory of the vault and of a rotator")
 		conns     = flags.String("conns", "1,8,32,128", "how many `connections` to keep busy")
 		env       = flags.String("vault-env", "", "`settings` to add to the vault's environment: NAME=VALUE, separated by spaces")
 		quick     = flags.Bool("quick", false, "one short round: to see that everything works, not to learn numbers")
@@ -84,6 +92,8 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	flags.IntVar(&o.secrets, "secrets", 1000, "how many secrets to read and update, one after the other")
 	flags.Uint64Var(&o.reads, "reads", 1_000_000, "how many reads the vault's memory is measured over")
 	flags.IntVar(&o.starts, "starts", 7, "how many starts of the vault to time")
+	flags.IntVar(&o.due, "due", 4000, "how many secrets to rotate, each again as soon as it may be")
+	flags.IntVar(&o.jobs, "jobs", 100_000, "how many jobs are queued while a rotator's memory is watched")
 	flags.StringVar(&o.auth, "auth", "ip", "what the vault asks of readers: ip or ip+token")
 	flags.IntVar(&o.quiet, "quiet", 100, "measure while others take at most this `percentage` of the processors: wait for it, and repeat what was disturbed")
 	flags.StringVar(&o.vaultBin, "vault-bin", "", "the `program` to measure as the vault, in place of one built from cmd/api")
@@ -130,13 +140,15 @@ func (o *options) hurry(given map[string]bool) {
 	shorten("warmup", func() { o.warmup = 300 * time.Millisecond })
 	shorten("reads", func() { o.reads = 20_000 })
 	shorten("starts", func() { o.starts = 3 })
+	shorten("due", func() { o.due = 2000 })
+	shorten("jobs", func() { o.jobs = 2000 })
 	shorten("bulk", func() { o.bulk = 20_000 })
 	shorten("sealed", func() { o.sealed = 3_000 })
 }
 
 func (o *options) check() error {
 	var errs []error
-	for name, value := range map[string]int{"-rounds": o.rounds, "-secrets": o.secrets, "-starts": o.starts, "-bulk": o.bulk, "-sealed": o.sealed} {
+	for name, value := range map[string]int{"-rounds": o.rounds, "-secrets": o.secrets, "-starts": o.starts, "-due": o.due, "-jobs": o.jobs, "-bulk": o.bulk, "-sealed": o.sealed} {
 		if value < 1 || value > 9_999_999 {
 			errs = append(errs, fmt.Errorf("%s is 1 to 9999999", name))
 		}

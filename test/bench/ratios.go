@@ -83,12 +83,12 @@ func (r *results) ratios(o *options) []ratio {
 			compare(w+": vault / t", n, map[int]float64{32: 0.7}[n], r.series(w, vaultServer, n, rateOf), r.series(w, reference.Bare, n, rateOf))
 		}
 	}
-	for _, w := range allWorkloads {
+	for _, w := range requestWorkloads {
 		for _, n := range o.connections {
 			compare(w+": the vault / another build of it", n, 0, r.series(w, vaultServer, n, rateOf), r.series(w, otherServer, n, rateOf))
 		}
 	}
-	return append(all, r.limits()...)
+	return slices.Concat(all, r.rotationRatios(), r.limits())
 }
 
 // limits holds the start and the memory of the vault against their goals.
@@ -102,6 +102,9 @@ func (r *results) limits() []ratio {
 		all = append(all,
 			ratio{Name: "resident memory at the end, MiB", Value: stats.Summarise([]float64{last.Resident}), Goal: 64, AtMost: true},
 			ratio{Name: "resident memory: end / after a tenth", Value: stats.Summarise([]float64{last.Resident / first.Resident})})
+	}
+	if n := len(r.Queue); n > 0 {
+		all = append(all, ratio{Name: "resident memory of a rotator at most, MiB", Value: stats.Summarise([]float64{r.Queue[n-1].Peak}), Goal: 64, AtMost: true})
 	}
 	return all
 }

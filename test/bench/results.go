@@ -27,6 +27,8 @@ type results struct {
 	Cells      []cell         `json:"measurements"`
 	Starts     []float64      `json:"starts_ms,omitempty"`
 	Memory     []memorySample `json:"memory,omitempty"`
+	Rotations  []rotationCell `json:"rotations,omitempty"`
+	Queue      []queueSample  `json:"rotator_memory,omitempty"`
 	Scale      *scaleFacts    `json:"scale,omitempty"`
 	Ratios     []ratio        `json:"ratios"`
 }

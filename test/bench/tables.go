@@ -23,7 +23,7 @@ var headings = map[string]string{
 // tables shows rates, latencies, processor time, start and memory.
 func (r *results) tables(o *options, out io.Writer) error {
 	var errs []error
-	for _, w := range o.workloads {
+	for _, w := range o.requests() {
 		servers := slices.DeleteFunc(slices.Clone(o.servers), func(s string) bool { return !r.measured(w, s) })
 		if len(servers) == 0 {
 			continue
@@ -36,7 +36,7 @@ func (r *results) tables(o *options, out io.Writer) error {
 			errs = append(errs, r.table(o, out, headings[w]+", secrets per second", w, servers, secretsOf))
 		}
 	}
-	errs = append(errs, r.lifetime(out), r.disturbance(out))
+	errs = append(errs, r.lifetime(out), r.rotationTables(out), r.disturbance(out))
 	return errors.Join(errs...)
 }
 
@@ -128,6 +128,11 @@ func (r *results) lifetime(out io.Writer) error {
 func (r *results) disturbance(out io.Writer) error {
 	var shares []float64
 	for _, c := range r.Cells {
+		if c.Others != nil {
+			shares = append(shares, 100**c.Others)
+		}
+	}
+	for _, c := range r.Rotations {
 		if c.Others != nil {
 			shares = append(shares, 100**c.Others)
 		}

@@ -137,8 +137,15 @@ type meters struct {
 	ok                     bool
 }
 
-func (m *machine) meters(t *target) meters {
-	server, ok1 := procs.Of(t.process.PID(), false)
+func (m *machine) meters(t *target) meters { return m.metersOf(t.process) }
+
+func (m *machine) metersOf(servers ...*procs.Process) meters {
+	var server procs.Usage
+	ok1 := true
+	for _, p := range servers {
+		used, ok := procs.Of(p.PID(), false)
+		server.CPU, ok1 = server.CPU+used.CPU, ok1 && ok
+	}
 	database, ok2 := procs.Of(m.server.PID(), true)
 	busy, ok3 := procs.Busy()
 	return meters{at: time.Now(), server: server.CPU, database: database.CPU, busy: busy, ok: ok1 && ok2 && ok3}

@@ -36,6 +36,7 @@ type vaultData struct {
 	program     string
 	options     *options
 	records     uint64 // that processes have committed at least
+	due         int    // secrets in dataset.Rotated
 	created     uint64 // secrets that were acknowledged in dataset.Fresh
 }
 
@@ -62,8 +63,7 @@ func newVaultData(ctx context.Context, m *machine, database, program string, o *
 }
 
 // newOtherData makes a vault by the programs of another build, which may know another schema and other formats.
-func newOtherData(ctx context.Context, m *machine, o *options) (*vaultData, error) {
-	const database = "other"
+func newOtherData(ctx context.Context, m *machine, database string, o *options) (*vaultData, error) {
 	v := &vaultData{m: m, database: database, keyFile: m.file(database + ".key"), program: filepath.Join(o.against, "api"), options: o}
 	if err := postgres.MakeDatabase(ctx, m.superuser("postgres"), database); err != nil {
 		return nil, err
@@ -151,7 +151,7 @@ func (v *vaultData) start(ctx context.Context, name string) (*vaultProcess, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := p.awaitReady(ctx); err != nil {
+	if p.ready, err = awaitReady(ctx, p.process, api); err != nil {
 		return nil, errors.Join(err, p.process.Stop(stopPatience))
 	}
 	return p, nil
@@ -175,29 +175,30 @@ type vaultProcess struct {
 	ready   time.Duration // from before it was executed to its first 200 of /readyz
 }
 
-func (p *vaultProcess) awaitReady(ctx context.Context) error {
+// awaitReady waits for a process to say that it is ready, and tells how long that took.
+func awaitReady(ctx context.Context, p *procs.Process, address string) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	again := time.NewTicker(time.Millisecond)
 	defer again.Stop()
 	for {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+"/readyz", http.NoBody)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", http.NoBody)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if answer, err := client.Do(request); err == nil {
-			p.ready = time.Since(p.process.Began())
+			ready := time.Since(p.Began())
 			_ = answer.Body.Close()
 			if answer.StatusCode == http.StatusOK {
-				return nil
+				return ready, nil
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s isn't ready in time: %w", p.process.Name, ctx.Err())
-		case <-p.process.Done():
-			return p.process.Err()
+			return 0, fmt.Errorf("%s isn't ready in time: %w", p.Name, ctx.Err())
+		case <-p.Done():
+			return 0, p.Err()
 		case <-again.C:
 		}
 	}

@@ -247,8 +247,8 @@ ON CONFLICT DO NOTHING
 
 // Jobs for secrets that are due and have none, the longest due first. A secret that somebody is changing is left to the next pass: whoever
 // changes one may be about to make its job, and would wait for this while this waits for them.
-// OFFSET 0 keeps the planner from joining: whether a secret has a job is looked up for each in an index, whatever the statistics say of how
-// many are open. Jobs come in thousands at once, and a join that was planned for a few compares each with each.
+// OFFSET 0 keeps the planner from joining: whether a secret has a job is looked up for each, whatever the statistics say of how many are
+// open. Jobs come in thousands at once, and a join that was planned for a few compares each with each.
 func (q *Queries) EnqueueDue(ctx context.Context, maxRows int32) (int64, error) {
 	result, err := q.db.Exec(ctx, enqueueDue, maxRows)
 	if err != nil {
@@ -514,6 +514,16 @@ func (q *Queries) OpenJob(ctx context.Context, secretID uuid.UUID) (OpenJobRow, 
 		&i.Error,
 	)
 	return i, err
+}
+
+const planByKeys = `-- name: PlanByKeys :exec
+SELECT set_config('enable_seqscan', 'off', true)
+`
+
+// Until the transaction ends no table is read from end to end if there is an index.
+func (q *Queries) PlanByKeys(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, planByKeys)
+	return err
 }
 
 const postponeJob = `-- name: PostponeJob :execrows

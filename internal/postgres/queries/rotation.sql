@@ -1,8 +1,8 @@
 -- name: EnqueueDue :execrows
 -- Jobs for secrets that are due and have none, the longest due first. A secret that somebody is changing is left to the next pass: whoever
 -- changes one may be about to make its job, and would wait for this while this waits for them.
--- OFFSET 0 keeps the planner from joining: whether a secret has a job is looked up for each in an index, whatever the statistics say of how
--- many are open. Jobs come in thousands at once, and a join that was planned for a few compares each with each.
+-- OFFSET 0 keeps the planner from joining: whether a secret has a job is looked up for each, whatever the statistics say of how many are
+-- open. Jobs come in thousands at once, and a join that was planned for a few compares each with each.
 WITH due AS (
     SELECT s.id, s.next_rotation_at, s.current_version
     FROM vault.secrets s
@@ -13,6 +13,10 @@ WITH due AS (
 INSERT INTO vault.rotation_jobs (id, secret_id, reason, due_at, base_version, run_at)
 SELECT gen_random_uuid(), due.id, 'scheduled', due.next_rotation_at, due.current_version, due.next_rotation_at FROM due
 ON CONFLICT DO NOTHING;
+
+-- name: PlanByKeys :exec
+-- Until the transaction ends no table is read from end to end if there is an index.
+SELECT set_config('enable_seqscan', 'off', true);
 
 -- name: ClaimJobs :many
 -- Takes jobs that may run: those that wait, and those whose lease has lapsed. @may_start bounds how many of them have never been claimed.

@@ -18,7 +18,11 @@ const (
 	Changed = "bench/upd/" // updated
 	Fresh   = "bench/new/" // created while it is measured
 	Wide    = "bench/app/" // read in an order that looks random
+	Rotated = "bench/rot/" // rotated as often as rotators come to them
 )
+
+// IntervalSecs is how soon a secret of Rotated is due again. It is the least that there is, so that enough of them are always due.
+const IntervalSecs = 1
 
 const (
 	nameDigits  = 7
@@ -120,6 +124,16 @@ func Create(folder string) Workload {
 	return Workload{
 		Method: "POST", Path: load.Text("/v1/secrets"), Status: 201, PerRequest: 1, Sample: 61,
 		Body:   load.Text(`{"name":"`).Join(name(folder, by)).Add(`","kind":"manual","value":"`).Join(value(by)).Add(`"}`),
+		Expect: []load.Template{load.Text(`"name":"`).Join(name(folder, by)).Add(`"`)},
+	}
+}
+
+// Automatic makes secrets that are due as soon as they may be, again and again.
+func Automatic(folder string) Workload {
+	by := load.Slot{Times: 1}
+	return Workload{
+		Method: "POST", Path: load.Text("/v1/secrets"), Status: 201, PerRequest: 1, Sample: 61,
+		Body:   load.Text(`{"name":"`).Join(name(folder, by)).Add(fmt.Sprintf(`","kind":"automatic","rotation_interval_secs":%d}`, IntervalSecs)),
 		Expect: []load.Template{load.Text(`"name":"`).Join(name(folder, by)).Add(`"`)},
 	}
 }

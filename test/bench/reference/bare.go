@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sealkeep/sealkeep/internal/postgres/db"
+	"github.com/sealkeep/sealkeep/internal/secret"
 )
 
 // The statement with which the vault's changes append to the audit, with the arguments of one record.
@@ -54,14 +55,13 @@ type lane struct {
 
 func serveBare(ctx context.Context, router *gin.Engine, pool *pgxpool.Pool, lanes int) error {
 	b := &bare{pool: pool, lanes: make(chan *lane, lanes)}
-	err := pool.QueryRow(ctx, "SELECT kms_key_id, wrapped_dek, nonce, ciphertext FROM vault.secret_versions LIMIT 1").
-		Scan(&b.sealed.kmsKeyID, &b.sealed.wrappedDEK, &b.sealed.nonce, &b.sealed.ciphertext)
-	if err != nil {
+	var err error
+	if b.sealed, err = someSealed(ctx, pool); err != nil {
 		return err
 	}
 	for i := range lanes {
-		l := &lane{id: laneID(i + 1), key: laneID(0)}
-		if err := pool.QueryRow(ctx, "SELECT head_seq, head_mac FROM vault.audit_streams WHERE stream_id = $1", l.id).Scan(&l.seq, &l.mac); err != nil {
+		l, err := openLane(ctx, pool, i+1)
+		if err != nil {
 			return err
 		}
 		b.lanes <- l
@@ -69,6 +69,20 @@ func serveBare(ctx context.Context, router *gin.Engine, pool *pgxpool.Pool, lane
 	router.POST("/v1/secrets", b.create)
 	router.PUT("/v1/secrets/*name", b.update)
 	return nil
+}
+
+// someSealed reads a version that is stored in place of every other one.
+func someSealed(ctx context.Context, pool *pgxpool.Pool) (s sealed, err error) {
+	err = pool.QueryRow(ctx, "SELECT kms_key_id, wrapped_dek, nonce, ciphertext FROM vault.secret_versions LIMIT 1").
+		Scan(&s.kmsKeyID, &s.wrappedDEK, &s.nonce, &s.ciphertext)
+	return s, err
+}
+
+// openLane reads where stream i has come to.
+func openLane(ctx context.Context, pool *pgxpool.Pool, i int) (*lane, error) {
+	l := &lane{id: laneID(i), key: laneID(0)}
+	err := pool.QueryRow(ctx, "SELECT head_seq, head_mac FROM vault.audit_streams WHERE stream_id = $1", l.id).Scan(&l.seq, &l.mac)
+	return l, err
 }
 
 type body struct {
@@ -123,8 +137,8 @@ func (b *bare) update(g *gin.Context) {
 			return fmt.Errorf("%d versions were superseded: %w", moved, err)
 		}
 		err = q.InsertVersion(ctx, db.InsertVersionParams{
-			SecretID: was.ID, Version: old.Version + 1, VersionUid: uuid.New(), KmsKeyID: b.sealed.kmsKeyID, WrappedDek: b.sealed.wrappedDEK,
-			Nonce: b.sealed.nonce, Ciphertext: b.sealed.ciphertext, CreatedAt: locked.ReadAt, Mac: someMAC(), KeyID: &keyID,
+			SecretID: was.ID, Version: old.Version + 1, VersionUid: uuid.New(), State: string(secret.Current), KmsKeyID: b.sealed.kmsKeyID,
+			WrappedDek: b.sealed.wrappedDEK, Nonce: b.sealed.nonce, Ciphertext: b.sealed.ciphertext, CreatedAt: locked.ReadAt, Mac: someMAC(), KeyID: &keyID,
 		})
 		if err != nil {
 			return err

@@ -58,7 +58,23 @@ CREATE TABLE reference.access_e (LIKE reference.access_d INCLUDING ALL);`
 // update, and lanes streams for writers. database gives the URL of a database by its name. It returns what the servers'
 // Config needs but for their kind.
 func Prepare(ctx context.Context, database func(name string) string, n, lanes int, sizes Sizes) (Config, error) {
-	const name = "reference"
+	return prepare(ctx, database, "reference", lanes, func(conn *pgx.Conn, aead cipher.AEAD) error {
+		return errors.Join(fill(ctx, conn, aead, dataset.Hot, n, sizes), fill(ctx, conn, aead, dataset.Changed, n, sizes))
+	})
+}
+
+// PrepareRotations makes another such database, with n secrets that are due, and lanes streams for those who rotate them.
+func PrepareRotations(ctx context.Context, database func(name string) string, n, lanes int, sizes Sizes) (Config, error) {
+	return prepare(ctx, database, "reference_rotations", lanes, func(conn *pgx.Conn, aead cipher.AEAD) error {
+		if err := fill(ctx, conn, aead, dataset.Rotated, n, sizes); err != nil {
+			return err
+		}
+		_, err := conn.Exec(ctx, "UPDATE vault.secrets SET kind = 'automatic', rotation_interval_secs = $1, next_rotation_at = now()", dataset.IntervalSecs)
+		return err
+	})
+}
+
+func prepare(ctx context.Context, database func(string) string, name string, lanes int, fill func(*pgx.Conn, cipher.AEAD) error) (Config, error) {
 	if err := postgres.MakeDatabase(ctx, database("postgres"), name); err != nil {
 		return Config{}, err
 	}
@@ -79,12 +95,7 @@ func Prepare(ctx context.Context, database func(name string) string, n, lanes in
 	if err != nil {
 		return Config{}, err
 	}
-	err = errors.Join(
-		fill(ctx, conn, aead, dataset.Hot, n, sizes),
-		fill(ctx, conn, aead, dataset.Changed, n, sizes),
-		openStreams(ctx, conn, lanes),
-	)
-	if err != nil {
+	if err := errors.Join(fill(conn, aead), openStreams(ctx, conn, lanes)); err != nil {
 		return Config{}, fmt.Errorf("filling the references' tables: %w", err)
 	}
 	_, err = conn.Exec(ctx, "VACUUM (ANALYZE)")
