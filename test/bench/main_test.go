@@ -39,7 +39,7 @@ func tiny(t *testing.T, flags ...string) *options {
 	t.Helper()
 	args := append([]string{
 		"-secrets", "64", "-rounds", "2", "-time", "60ms", "-warmup", "20ms", "-starts", "1", "-reads", "200", "-conns", "2,32",
-		"-bulk", "100", "-sealed", "80", "-out", t.TempDir(), "-data", t.TempDir(),
+		"-bulk", "100", "-sealed", "80", "-due", "32", "-jobs", "64", "-out", t.TempDir(), "-data", t.TempDir(),
 	}, flags...)
 	o, err := parseOptions(args, io.Discard)
 	if err != nil {
@@ -92,7 +92,7 @@ func runTiny(t *testing.T, o *options) (string, results) {
 func TestARunMeasuresEverythingAndLeavesNothing(t *testing.T) {
 	o := tiny(t)
 	out, r := runTiny(t, o)
-	for _, w := range allWorkloads {
+	for _, w := range o.requests() {
 		for _, s := range allServers {
 			for _, n := range o.connections {
 				rates := r.series(w, s, n, rateOf)
