@@ -32,7 +32,7 @@ func (b *bench) queueMemory(ctx context.Context, d *rotated) (err error) {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if _, err := db.New(conn).EnqueueDue(ctx, int32(d.data.due)); err != nil { //nolint:gosec // parseOptions bounds it
+	if _, err := db.New(conn).EnqueueDue(ctx, int32(d.data.due)); err != nil {
 		return fmt.Errorf("making jobs: %w", err)
 	}
 	p, err := d.start(ctx, 0)

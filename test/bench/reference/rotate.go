@@ -114,7 +114,7 @@ func (r *rotator) search(ctx, work context.Context) error {
 		}
 		me := by
 		jobs, err := r.queries.ClaimJobs(work, db.ClaimJobsParams{
-			MayStart: int64(room), MaxRows: int32(room), ClaimID: &r.claim, ClaimedBy: &me, LeaseSecs: leaseSecs, //nolint:gosec // some dozens
+			MayStart: int64(room), MaxRows: int32(room), ClaimID: &r.claim, ClaimedBy: &me, LeaseSecs: leaseSecs,
 		})
 		if err != nil {
 			return err
