@@ -53,7 +53,7 @@ func newWorld(t *testing.T) *world {
 	w.Do(t, "POST", "/v1/roles", object{"name": "reader", "permissions": []object{{"action": "delete", "path": "a/*"}}}).Want(t, http.StatusCreated)
 	reader, former := issue("reader", nil), issue("former", 86400)
 	secret("a/one", object{"description": "described", "custom_metadata": object{"k": "v"}})
-	secret("a/two", object{"kind": "automatic", "rotation_interval_secs": 86400})
+	secret("a/two", object{"kind": "automatic", "rotation_interval_secs": 86400, "password_policy": object{"length": 40}})
 	secret("a/gone", nil)
 	secret("a/long-gone", nil)
 	w.Do(t, "POST", "/v1/secrets", object{"name": "b/x", "kind": "manual", "username": "b", "password": "x"}).Want(t, http.StatusCreated)
