@@ -3,7 +3,6 @@ package rotation
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -26,18 +25,6 @@ import (
 // of its transactions, with the answer of a commit lost among that. A counter-example is shrunk.
 func TestI7_Property(t *testing.T) {
 	t.Parallel()
-	n := *checks
-	if n == 0 {
-		n = 40
-		if testing.Short() {
-			n = 8
-		}
-	}
-	for name, value := range map[string]string{"rapid.checks": fmt.Sprint(n), "rapid.steps": "60"} {
-		if err := flag.Set(name, value); err != nil {
-			t.Fatal(err)
-		}
-	}
 	w := newWorld(t, 3)
 	struck, steps := map[string]int{}, map[stage]int{}
 	rapid.Check(t, func(rt *rapid.T) {

@@ -31,7 +31,23 @@ import (
 	"github.com/sealkeep/sealkeep/test/vaulttest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	n := *checks
+	if n == 0 {
+		n = 40
+		if testing.Short() {
+			n = 8
+		}
+	}
+	// Before any test runs, as they run side by side and all read them.
+	for name, value := range map[string]string{"rapid.checks": fmt.Sprint(n), "rapid.steps": "60"} {
+		if err := flag.Set(name, value); err != nil {
+			panic(err)
+		}
+	}
+	pgtest.Main(m)
+}
 
 var checks = flag.Int("checks", 0, "how many histories the property is tried on; 0 is 40, or 8 with -short")
 
