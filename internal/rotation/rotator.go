@@ -82,7 +82,7 @@ type Rotator struct {
 	metrics *metrics
 	wake    chan struct{} // something may be to be done
 	queue   chan *task
-	// When jobs were last made, and may be made again because there are too few. Of the search alone.
+	// When jobs were last made, or the search began, and when they may be made again because there are too few. Of the search alone.
 	enqueued, enqueueNext time.Time
 
 	mu      sync.Mutex
@@ -202,6 +202,7 @@ func (r *Rotator) Wake() {
 // search makes and claims jobs until ctx ends. Work goes on under another context.
 func (r *Rotator) search(ctx, work context.Context) {
 	defer r.retreat(work)
+	r.enqueued = r.cfg.Clock() // what waits already comes first
 	trouble := 0
 	for {
 		pause, err := r.turn(ctx, work)

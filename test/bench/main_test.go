@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/sealkeep/sealkeep/test/bench/reference"
 )
 
 // roleBench makes the test's own binary the whole benchmark.
@@ -105,6 +107,16 @@ func TestARunMeasuresEverythingAndLeavesNothing(t *testing.T) {
 	if len(r.Starts) != 1 || len(r.Memory) > 0 && r.Memory[9].Reads != 200 {
 		t.Errorf("%v, %v", r.Starts, r.Memory)
 	}
+	for _, n := range rotatorCounts {
+		for _, s := range []string{reference.Bare, vaultServer} {
+			if rates := r.rotationSeries(s, n, rotationRate); len(rates) != o.rounds {
+				t.Errorf("%d rotators of %s: %v", n, s, rates)
+			}
+		}
+	}
+	if n := len(r.Queue); n > 0 && r.Queue[n-1].Rotations < int64(o.jobs) {
+		t.Errorf("%+v", r.Queue)
+	}
 	for _, wanted := range []string{"vault / d", "v / d", "vault / e", "p99 of", "batch of 64 / single read", "create: vault / t", "update: vault / t", "start, ms"} {
 		if !slices.ContainsFunc(r.Ratios, func(x ratio) bool { return strings.Contains(x.Name, wanted) }) || !strings.Contains(out, wanted) {
 			t.Errorf("there is no ratio %q", wanted)
@@ -120,6 +132,24 @@ func TestARunWithTokensMeasuresWhatWasChosen(t *testing.T) {
 	_, r := runTiny(t, o)
 	if len(r.Cells) != 3 || r.Auth != "ip+token" || len(r.Starts)+len(r.Memory) != 0 {
 		t.Errorf("%+v", r)
+	}
+}
+
+func TestARunOfRotationsAloneStartsNoServers(t *testing.T) {
+	o := tiny(t, "-workloads", "rotate", "-only", "rates", "-rounds", "1", "-due", "300", "-time", "2s")
+	out, r := runTiny(t, o)
+	if len(r.Cells)+len(r.Starts)+len(r.Memory)+len(r.Queue) != 0 || len(r.Rotations) != 4 {
+		t.Errorf("%+v", r)
+	}
+	for _, c := range r.Rotations {
+		if c.Rate == 0 {
+			t.Errorf("%+v", c)
+		}
+	}
+	for _, wanted := range []string{"one rotator / t", "three rotators / three of t", "three rotators / one", "rotations per second, 8 at once"} {
+		if !strings.Contains(out, wanted) {
+			t.Errorf("there is no %q", wanted)
+		}
 	}
 }
 

@@ -16,7 +16,7 @@ func TestWithoutFlagsEverythingIsMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !slices.Equal(o.servers, allServers) || !slices.Equal(o.workloads, allWorkloads) || !slices.Equal(o.parts, allParts) ||
-		!slices.Equal(o.connections, []int{1, 8, 32, 128}) || o.rounds != 3 || o.secrets != 1000 || o.reads != 1_000_000 {
+		!slices.Equal(o.connections, []int{1, 8, 32, 128}) || o.rounds != 3 || o.secrets != 1000 || o.reads != 1_000_000 || o.due != 4000 || o.jobs != 100_000 {
 		t.Errorf("%+v", o)
 	}
 }
@@ -40,6 +40,8 @@ func TestChoicesKeepTheirOrderAndAreKnown(t *testing.T) {
 		{"-time", "0s"},
 		{"-auth", "token"},
 		{"-reads", "9"},
+		{"-due", "0"},
+		{"-jobs", "10000000"},
 		{"-quiet", "0"},
 		{"more"},
 	} {

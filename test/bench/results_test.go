@@ -16,11 +16,14 @@ func measured(t *testing.T) (*results, *options) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &results{Starts: []float64{100, 120, 90}, Memory: []memorySample{{100, 40, 41}, {1000, 42, 43}}}
+	r := &results{Starts: []float64{100, 120, 90}, Memory: []memorySample{{100, 40, 41}, {1000, 42, 43}}, Queue: []queueSample{{10, 90, 50, 51}, {100, 1, 60, 65}}}
 	for round, speed := range []float64{1, 2} {
 		for server, rate := range map[string]float64{"d": 1000, "e": 500, "v": 1800, vaultServer: 1500} {
 			r.Cells = append(r.Cells, cell{Workload: workRead, Server: server, Connections: 32, Round: round + 1, Rate: rate * speed, Secrets: rate * speed, P99: 1 / speed})
 		}
+		r.Rotations = append(r.Rotations,
+			rotationCell{Server: "t", Rotators: 1, Rate: 1000 * speed}, rotationCell{Server: vaultServer, Rotators: 1, Rate: 600 * speed},
+			rotationCell{Server: "t", Rotators: 3, Rate: 900 * speed}, rotationCell{Server: vaultServer, Rotators: 3, Rate: 540 * speed})
 		r.Cells = append(r.Cells,
 			cell{Workload: workBatch, Server: vaultServer, Connections: 32, Round: round + 1, Rate: 100 * speed, Secrets: 6400 * speed},
 			cell{Workload: workCreate, Server: vaultServer, Connections: 32, Round: round + 1, Rate: 69 * speed},
@@ -40,9 +43,14 @@ func TestRatiosAreHeldAgainstTheirGoals(t *testing.T) {
 		"p99 of single reads: vault / d":                "1.00 ≤ 1.00 met",
 		"secrets per second: batch of 64 / single read": "4.27 ≥ 6.00 missed",
 		"create: vault / t":                             "0.69 ≥ 0.70 missed",
-		"start, ms":                                     "100.00 ≤ 300 met",
-		"resident memory at the end, MiB":               "42.00 ≤ 64.0 met",
-		"resident memory: end / after a tenth":          "1.05 ",
+		"rotations: one rotator / t":                    "0.60 ≥ 0.60 met",
+		"rotations: three rotators / three of t":        "0.60 ≥ 0.60 met",
+		"rotations: three rotators / one":               "0.90 ≥ 1.00 missed",
+		"rotations: three of t / one of t":              "0.90 ",
+		"resident memory of a rotator at most, MiB":     "65.00 ≤ 64.0 missed",
+		"start, ms":                            "100.00 ≤ 300 met",
+		"resident memory at the end, MiB":      "42.00 ≤ 64.0 met",
+		"resident memory: end / after a tenth": "1.05 ",
 	}
 	for _, x := range r.ratios(o) {
 		got := strings.TrimSuffix(strings.Join([]string{formatted(x.Value.Median), x.goal()}, " "), "")
