@@ -92,7 +92,7 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	flags.IntVar(&o.secrets, "secrets", 1000, "how many secrets to read and update, one after the other")
 	flags.Uint64Var(&o.reads, "reads", 1_000_000, "how many reads the vault's memory is measured over")
 	flags.IntVar(&o.starts, "starts", 7, "how many starts of the vault to time")
-	flags.IntVar(&o.due, "due", 4000, "how many secrets to rotate, each again as soon as it may be")
+	flags.IntVar(&o.due, "due", 8000, "how many secrets to rotate, each again as soon as it may be")
 	flags.IntVar(&o.jobs, "jobs", 100_000, "how many jobs are queued while a rotator's memory is watched")
 	flags.StringVar(&o.auth, "auth", "ip", "what the vault asks of readers: ip or ip+token")
 	flags.IntVar(&o.quiet, "quiet", 100, "measure while others take at most this `percentage` of the processors: wait for it, and repeat what was disturbed")

@@ -16,7 +16,7 @@ func TestWithoutFlagsEverythingIsMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !slices.Equal(o.servers, allServers) || !slices.Equal(o.workloads, allWorkloads) || !slices.Equal(o.parts, allParts) ||
-		!slices.Equal(o.connections, []int{1, 8, 32, 128}) || o.rounds != 3 || o.secrets != 1000 || o.reads != 1_000_000 || o.due != 4000 || o.jobs != 100_000 {
+		!slices.Equal(o.connections, []int{1, 8, 32, 128}) || o.rounds != 3 || o.secrets != 1000 || o.reads != 1_000_000 || o.due != 8000 || o.jobs != 100_000 {
 		t.Errorf("%+v", o)
 	}
 }

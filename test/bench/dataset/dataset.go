@@ -24,6 +24,9 @@ const (
 // IntervalSecs is how soon a secret of Rotated is due again. It is the least that there is, so that enough of them are always due.
 const IntervalSecs = 1
 
+// GraceSecs is how long a version of it stays valid: longer than any run, in which none is purged therefore.
+const GraceSecs = 86_400
+
 const (
 	nameDigits  = 7
 	valueDigits = 12
@@ -133,7 +136,7 @@ func Automatic(folder string) Workload {
 	by := load.Slot{Times: 1}
 	return Workload{
 		Method: "POST", Path: load.Text("/v1/secrets"), Status: 201, PerRequest: 1, Sample: 61,
-		Body:   load.Text(`{"name":"`).Join(name(folder, by)).Add(fmt.Sprintf(`","kind":"automatic","rotation_interval_secs":%d}`, IntervalSecs)),
+		Body:   load.Text(`{"name":"`).Join(name(folder, by)).Add(fmt.Sprintf(`","kind":"automatic","rotation_interval_secs":%d,"grace_period_secs":%d}`, IntervalSecs, GraceSecs)),
 		Expect: []load.Template{load.Text(`"name":"`).Join(name(folder, by)).Add(`"`)},
 	}
 }

@@ -69,7 +69,8 @@ func PrepareRotations(ctx context.Context, database func(name string) string, n,
 		if err := fill(ctx, conn, aead, dataset.Rotated, n, sizes); err != nil {
 			return err
 		}
-		_, err := conn.Exec(ctx, "UPDATE vault.secrets SET kind = 'automatic', rotation_interval_secs = $1, next_rotation_at = now()", dataset.IntervalSecs)
+		_, err := conn.Exec(ctx, "UPDATE vault.secrets SET kind = 'automatic', rotation_interval_secs = $1, grace_period_secs = $2, next_rotation_at = now()",
+			dataset.IntervalSecs, dataset.GraceSecs)
 		return err
 	})
 }

@@ -175,20 +175,11 @@ func (r *rotator) statements(ctx context.Context, q *db.Queries, j *db.ClaimJobs
 	if err != nil || len(versions) == 0 {
 		return 0, fmt.Errorf("%d versions: %w", len(versions), err)
 	}
-	old := versions[len(versions)-1]
+	old, expires := versions[len(versions)-1], locked.ReadAt.Add(dataset.GraceSecs*time.Second)
 	if err := justOne(q.SupersedeVersion(ctx, db.SupersedeVersionParams{
-		SecretID: was.ID, Version: old.Version, VersionUid: old.VersionUid, ExpiresAt: &locked.ReadAt, Mac: someMAC(), KeyID: &keyID,
+		SecretID: was.ID, Version: old.Version, VersionUid: old.VersionUid, ExpiresAt: &expires, Mac: someMAC(), KeyID: &keyID,
 	})); err != nil {
 		return 0, err
-	}
-	if n := len(versions) - secret.MaxEndedVersions; n > 0 {
-		var ended []int64
-		for _, v := range versions[:n] {
-			ended = append(ended, v.Version)
-		}
-		if _, err := q.RemoveEndedVersions(ctx, db.RemoveEndedVersionsParams{SecretID: was.ID, Versions: ended}); err != nil {
-			return 0, err
-		}
 	}
 	version = old.Version + 1
 	err = q.InsertVersion(ctx, db.InsertVersionParams{
